@@ -1,0 +1,22 @@
+//! The kinds users write, and the words in which we answer them.
+//!
+//! A [`Document`] is an object as its author wrote it. Decoding turns it into a typed [`Resource`] or into
+//! [`Finding`]s that name the field path; compiling (in `tidegate-routing`) turns resources into a snapshot and
+//! [`ObjectStatus`]es. This crate does no I/O and knows nothing of traffic.
+
+pub mod annotation;
+pub mod document;
+pub mod finding;
+pub mod gateway_parameters;
+pub mod inference;
+pub mod key;
+pub mod model_server;
+pub mod policy;
+pub mod resource;
+pub mod status;
+
+pub use document::{Document, Origin, Position};
+pub use finding::{Finding, Severity};
+pub use key::{FieldPath, ObjectKey};
+pub use resource::{Metadata, Resource, decode};
+pub use status::{Condition, ConditionStatus, ObjectStatus};

@@ -1,0 +1,58 @@
+//! Compile: documents to one [`Snapshot`] and the status of every document. A pure function.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tidegate_api::{ObjectKey, ObjectStatus};
+
+use crate::{Admitted, Snapshot};
+
+/// What compile needs to know beside the documents.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// Counts compiles; copied to [`Snapshot::generation`].
+    pub generation: u64,
+    /// Where listeners bind unless the Gateway says `spec.addresses` (`--bind`, default all interfaces).
+    pub bind: IpAddr,
+    /// `--listen`: stands in for every Gateway that a route names and nobody describes.
+    pub listen: Option<SocketAddr>,
+    /// Sockets that could not be bound, and why: their listeners get Programmed=False.
+    pub bind_failures: BTreeMap<SocketAddr, String>,
+    /// Sockets that were bound, with the address they got (differs for port 0).
+    pub bound: BTreeMap<SocketAddr, SocketAddr>,
+    /// Addresses of this machine that a client can use, for a Gateway's `status.addresses` when bound to all
+    /// interfaces; the first is the one to print.
+    pub usable_addresses: Vec<IpAddr>,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self {
+            generation: 1,
+            bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            listen: None,
+            bind_failures: BTreeMap::new(),
+            bound: BTreeMap::new(),
+            usable_addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        }
+    }
+}
+
+/// What compile gives.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The table for the data plane.
+    pub snapshot: Arc<Snapshot>,
+    /// What became of each document.
+    pub statuses: BTreeMap<ObjectKey, ObjectStatus>,
+}
+
+/// Compiles what was admitted.
+pub fn compile(admitted: &[Admitted], environment: &Environment) -> Compiled {
+    let _ = admitted;
+    Compiled {
+        snapshot: Arc::new(Snapshot { generation: environment.generation, ..Snapshot::default() }),
+        statuses: BTreeMap::new(),
+    }
+}

@@ -1,0 +1,17 @@
+//! Documents to snapshot, route match, and split.
+//!
+//! [`Intake`] admits documents (decode, duplicates, last good version), [`compile`] turns what was admitted into one
+//! immutable [`Snapshot`] and the status of every document, [`Router`] finds a request's rule, [`Split`] chooses an
+//! arm. Nothing here does I/O, reads a clock or draws its own random numbers.
+
+pub mod compile;
+pub mod intake;
+pub mod route_match;
+pub mod snapshot;
+pub mod split;
+
+pub use compile::{Compiled, Environment, compile};
+pub use intake::{Admitted, Intake};
+pub use route_match::{Matched, Router};
+pub use snapshot::Snapshot;
+pub use split::{Draw, Split};
