@@ -3,7 +3,7 @@
 //! Every gateway and every simulated server gets a loopback address of its own (127.0.0.0/8 is all local), so that
 //! manifests can be used with the ports they are printed with, and tests can run side by side.
 #![expect(
-    clippy::unwrap_used,
+    
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
