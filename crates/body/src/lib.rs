@@ -5,6 +5,7 @@
 //! they came.
 
 pub mod answer;
+mod json_string;
 pub mod multipart;
 pub mod scan;
 pub mod splice;

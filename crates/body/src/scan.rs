@@ -1,14 +1,21 @@
 //! The scan of a JSON request body: one pass, top-level keys only, no tree.
+//!
+//! Stands between reading a request and assigning it: what it finds decides the arm, and the span it gives is what
+//! [`crate::splice`] changes. The whole grammar of RFC 8259 is checked, so that a body is refused here and not by one
+//! server of many; it never recurses, so that no depth of nesting can exhaust the stack. Bytes inside strings other
+//! than `model` need not be valid UTF-8: they pass as they came, and the server judges them.
 
 use std::borrow::Cow;
 use std::ops::Range;
+
+use crate::json_string::{means, plain_length, unescape};
 
 /// What a request body says at its top level.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scan<'a> {
     /// The top-level `model`, if its value is a string.
     pub model: Option<ModelField<'a>>,
-    /// Top-level `stream` is `true`.
+    /// Top-level `stream` is `true` (the last one, where it stands twice).
     pub stream: bool,
     /// Offset just behind the opening brace: where a member can be inserted.
     pub object_start: usize,
@@ -53,8 +60,285 @@ pub enum ScanError {
 /// Scans a body that is meant to be one JSON object.
 ///
 /// # Errors
-/// [`ScanError`] when it is not, when `model` stands twice, or when its value is not a valid string.
+/// [`ScanError`] when it is not, when `model` stands twice, or when its value is not a valid string (`null` is none).
 pub fn scan(body: &[u8]) -> Result<Scan<'_>, ScanError> {
-    let _ = body;
-    Ok(Scan::default())
+    let mut reader = Reader { body, at: 0 };
+    reader.skip_whitespace();
+    reader.expect(b'{', "expected `{`")?;
+    let mut scan = Scan { object_start: reader.at, empty: true, ..Scan::default() };
+    reader.skip_whitespace();
+    if reader.peek() == Some(b'}') {
+        reader.at += 1;
+    } else {
+        scan.empty = false;
+        reader.members(&mut scan)?;
+    }
+    reader.skip_whitespace();
+    if reader.at == body.len() { Ok(scan) } else { reader.invalid("expected nothing behind the object") }
 }
+
+struct Reader<'a> {
+    body: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.body.get(self.at).copied()
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.body.get(self.at..).unwrap_or_default()
+    }
+
+    fn invalid<T>(&self, what: &'static str) -> Result<T, ScanError> {
+        Err(ScanError::Invalid { what, offset: self.at })
+    }
+
+    fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), ScanError> {
+        if self.peek() != Some(byte) {
+            return self.invalid(what);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn skip_whitespace(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    /// The members of the top-level object, from the first key to behind the closing brace.
+    fn members(&mut self, scan: &mut Scan<'a>) -> Result<(), ScanError> {
+        loop {
+            let key_at = self.at;
+            let key = self.key()?;
+            let key = self.body.get(key).unwrap_or_default();
+            if means(key, "model") {
+                if scan.model.is_some() {
+                    return Err(ScanError::DuplicateModel { offset: key_at });
+                }
+                scan.model = Some(self.model()?);
+            } else {
+                let value_at = self.at;
+                self.skip_value()?;
+                if means(key, "stream") {
+                    scan.stream = self.body.get(value_at..self.at) == Some(b"true");
+                }
+            }
+            self.skip_whitespace();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return self.invalid("expected `,` or `}`"),
+            }
+            self.skip_whitespace();
+        }
+    }
+
+    /// A key, its colon, and the space up to the value.
+    fn key(&mut self) -> Result<Range<usize>, ScanError> {
+        if self.peek() != Some(b'"') {
+            return self.invalid("expected a key");
+        }
+        let key = self.string()?;
+        self.skip_whitespace();
+        self.expect(b':', "expected `:`")?;
+        self.skip_whitespace();
+        Ok(key)
+    }
+
+    fn model(&mut self) -> Result<ModelField<'a>, ScanError> {
+        let offset = self.at;
+        if self.peek() != Some(b'"') {
+            self.skip_value()?;
+            return Err(ScanError::InvalidModel { offset });
+        }
+        let value = self.string()?;
+        let raw = self.body.get(value).unwrap_or_default();
+        let name = unescape(raw).ok_or(ScanError::InvalidModel { offset })?;
+        Ok(ModelField { span: offset..self.at, name })
+    }
+
+    /// A string, from its opening quote to behind its closing one; gives the span between the two.
+    fn string(&mut self) -> Result<Range<usize>, ScanError> {
+        self.at += 1;
+        let start = self.at;
+        loop {
+            self.at += plain_length(self.rest());
+            match self.peek() {
+                Some(b'"') => {
+                    let inner = start..self.at;
+                    self.at += 1;
+                    return Ok(inner);
+                }
+                Some(b'\\') => self.escape()?,
+                Some(_) => return self.invalid("a control character in a string"),
+                None => return self.invalid("a string that does not end"),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), ScanError> {
+        match self.rest() {
+            [_, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => self.at += 2,
+            [_, b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|digit| digit.is_ascii_hexdigit()) => self.at += 6,
+            _ => return self.invalid("an escape that JSON does not know"),
+        }
+        Ok(())
+    }
+
+    /// One value of any kind; containers by a loop with one bit of memory per depth.
+    fn skip_value(&mut self) -> Result<(), ScanError> {
+        let mut nesting = Nesting::default();
+        loop {
+            if let Some(container) = self.value_or_open()? {
+                nesting.push(container);
+                continue;
+            }
+            loop {
+                let Some(container) = nesting.innermost() else { return Ok(()) };
+                self.skip_whitespace();
+                match (self.peek(), container) {
+                    (Some(b','), Container::Array) => {
+                        self.at += 1;
+                        self.skip_whitespace();
+                        break;
+                    }
+                    (Some(b','), Container::Object) => {
+                        self.at += 1;
+                        self.skip_whitespace();
+                        self.key()?;
+                        break;
+                    }
+                    (Some(b']'), Container::Array) | (Some(b'}'), Container::Object) => {
+                        self.at += 1;
+                        nesting.pop();
+                    }
+                    (_, Container::Array) => return self.invalid("expected `,` or `]`"),
+                    (_, Container::Object) => return self.invalid("expected `,` or `}`"),
+                }
+            }
+        }
+    }
+
+    /// Reads a whole scalar or an empty container, or opens one and stands at its first value.
+    fn value_or_open(&mut self) -> Result<Option<Container>, ScanError> {
+        match self.peek() {
+            Some(b'"') => {
+                self.string()?;
+            }
+            Some(b'{') => {
+                self.at += 1;
+                self.skip_whitespace();
+                if self.peek() != Some(b'}') {
+                    self.key()?;
+                    return Ok(Some(Container::Object));
+                }
+                self.at += 1;
+            }
+            Some(b'[') => {
+                self.at += 1;
+                self.skip_whitespace();
+                if self.peek() != Some(b']') {
+                    return Ok(Some(Container::Array));
+                }
+                self.at += 1;
+            }
+            Some(b'-' | b'0'..=b'9') => self.number()?,
+            Some(b't') => self.literal(b"true")?,
+            Some(b'f') => self.literal(b"false")?,
+            Some(b'n') => self.literal(b"null")?,
+            Some(_) => return self.invalid("expected a value"),
+            None => return self.invalid("expected a value, not the end"),
+        }
+        Ok(None)
+    }
+
+    fn literal(&mut self, literal: &[u8]) -> Result<(), ScanError> {
+        if !self.rest().starts_with(literal) {
+            return self.invalid("expected `true`, `false` or `null`");
+        }
+        self.at += literal.len();
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<(), ScanError> {
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        if self.peek() == Some(b'0') {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), ScanError> {
+        let count = self.rest().iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += count;
+        if count == 0 { self.invalid("expected a digit") } else { Ok(()) }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Container {
+    Array,
+    Object,
+}
+
+/// Which kind of container is open at each depth: the innermost 64 in `recent`, the others, 64 to a word, in `outer`.
+#[derive(Default)]
+struct Nesting {
+    recent: u64,
+    in_recent: u32,
+    outer: Vec<u64>,
+}
+
+impl Nesting {
+    fn push(&mut self, container: Container) {
+        if self.in_recent == u64::BITS {
+            self.outer.push(self.recent);
+            self.in_recent = 0;
+        }
+        self.recent = (self.recent << 1) | u64::from(matches!(container, Container::Object));
+        self.in_recent += 1;
+    }
+
+    fn innermost(&self) -> Option<Container> {
+        if self.in_recent == 0 {
+            return None;
+        }
+        Some(if self.recent & 1 == 1 { Container::Object } else { Container::Array })
+    }
+
+    fn pop(&mut self) {
+        self.recent >>= 1;
+        self.in_recent = self.in_recent.saturating_sub(1);
+        if self.in_recent == 0
+            && let Some(word) = self.outer.pop()
+        {
+            self.recent = word;
+            self.in_recent = u64::BITS;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
