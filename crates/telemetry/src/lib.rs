@@ -8,4 +8,4 @@ pub mod access_log;
 pub mod metrics;
 pub mod observation;
 
-pub use observation::{EndedBy, Observation, ObservationSink, Reason};
+pub use observation::{EndedBy, Event, Observation, ObservationSink, Reason};

@@ -109,6 +109,35 @@ pub enum EndedBy {
     Gateway,
 }
 
+/// Why an arm gave a request away that the split had drawn for it, or could have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RedistributionReason {
+    /// Its pool is known not to serve the requested model.
+    ModelNotServed,
+    /// Its pool has no endpoint in use, and `tidegate.dev/empty-arm: redistribute` says what then.
+    EmptyArm,
+}
+
+impl RedistributionReason {
+    /// The word, as in labels and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ModelNotServed => "model_not_served",
+            Self::EmptyArm => "empty_arm",
+        }
+    }
+}
+
+/// A request that an arm gave to the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Redistribution {
+    /// The arm that gave it away, `namespace/name` of its backend.
+    pub from: Arc<str>,
+    /// Why.
+    pub reason: RedistributionReason,
+}
+
 /// Token counts; `None` is unknown, never 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tokens {
@@ -123,7 +152,7 @@ pub struct Tokens {
 }
 
 /// One finished request. Never holds prompts, answers, credentials or cookies.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Observation {
     /// Unix time of the request's head, in microseconds.
     pub started_micros: u64,
@@ -175,6 +204,10 @@ pub struct Observation {
     pub retries: u32,
     /// Who ended it.
     pub ended_by: EndedBy,
+    /// The arm that gave this request to the one in `arm`, where one did.
+    pub redistributed: Option<Redistribution>,
+    /// Whether the listener asks for a line in the access log.
+    pub logged: bool,
 }
 
 /// Methods as short static words, so that an observation allocates nothing for one.
@@ -205,8 +238,60 @@ pub mod http_method {
     }
 }
 
+/// Why an endpoint is passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EjectionReason {
+    /// Connections to it failed again and again.
+    ConnectFailed,
+    /// It reset or broke off again and again.
+    Reset,
+    /// It answered with errors again and again.
+    Errors,
+    /// It held requests without a byte, and left a probe unanswered.
+    Silent,
+}
+
+impl EjectionReason {
+    /// The word, as in labels and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ConnectFailed => "connect_failed",
+            Self::Reset => "reset",
+            Self::Errors => "errors",
+            Self::Silent => "silent",
+        }
+    }
+}
+
+/// Something that happened beside requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An endpoint was ejected.
+    Ejected {
+        /// The pool, `namespace/name`.
+        pool: Arc<str>,
+        /// `host:port`.
+        endpoint: Arc<str>,
+        /// Why.
+        reason: EjectionReason,
+    },
+    /// An ejected endpoint is in use again.
+    Returned {
+        /// The pool, `namespace/name`.
+        pool: Arc<str>,
+        /// `host:port`.
+        endpoint: Arc<str>,
+    },
+}
+
 /// Takes finished requests. Called on the data plane's threads: must not block.
 pub trait ObservationSink: Send + Sync {
     /// Takes one.
     fn observe(&self, observation: Observation);
+
+    /// Takes an event. A sink that keeps only requests need not write this.
+    fn event(&self, event: Event) {
+        drop(event);
+    }
 }
