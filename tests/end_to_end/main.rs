@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 mod architecture;
 mod bad_input;
+mod clients;
 mod failures;
 mod guides;
 mod reload;
 mod setup;
+mod traps;
