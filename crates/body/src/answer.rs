@@ -1,6 +1,17 @@
 //! An answer's bytes as they pass: server-sent events, usage, finish reason, error events, and the model's name.
+//!
+//! Stands in the respond stage. [`first_event`] tells a refusal inside a 200 stream before a byte goes on;
+//! [`AnswerTap`] reads what an observation needs; [`ModelReplacer`] gives the client's model name back. None of them
+//! holds an event back, builds a tree or keeps more than a few hundred bytes, whatever the answer's size, and how the
+//! bytes were cut into chunks changes nothing.
 
-use bytes::Bytes;
+mod events;
+mod json;
+mod replacer;
+mod tap;
+
+pub use replacer::ModelReplacer;
+pub use tap::{AnswerTap, first_event};
 
 /// What kind of body passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +38,6 @@ pub enum FirstEvent {
     },
 }
 
-/// Looks at the first bytes of an event stream. Comments and empty events are skipped.
-pub fn first_event(bytes: &[u8]) -> FirstEvent {
-    let _ = bytes;
-    FirstEvent::Content
-}
-
 /// What an answer said by its end. `None` is unknown, never 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnswerSummary {
@@ -42,7 +47,7 @@ pub struct AnswerSummary {
     pub completion_tokens: Option<u64>,
     /// `usage.prompt_tokens_details.cached_tokens`.
     pub cached_tokens: Option<u64>,
-    /// `finish_reason` of the first choice that has one.
+    /// `finish_reason` of the first choice that has one, at most 64 characters of it.
     pub finish_reason: Option<String>,
     /// Stream events that carried content (a choice with text, a tool call or a reasoning delta), for an estimate.
     pub content_events: u64,
@@ -52,56 +57,4 @@ pub struct AnswerSummary {
     pub error: Option<Option<u16>>,
     /// `[DONE]` was seen.
     pub done: bool,
-}
-
-/// Follows an answer without holding it back or changing it. Memory is bounded whatever the answer's size.
-#[derive(Debug)]
-pub struct AnswerTap {
-    summary: AnswerSummary,
-}
-
-impl AnswerTap {
-    /// A tap for one answer.
-    pub fn new(kind: AnswerKind) -> Self {
-        let _ = kind;
-        Self { summary: AnswerSummary::default() }
-    }
-
-    /// Takes the next bytes; returns how many stream events ended in them.
-    pub fn push(&mut self, bytes: &[u8]) -> u32 {
-        let _ = bytes;
-        0
-    }
-
-    /// What is known so far.
-    pub fn summary(&self) -> &AnswerSummary {
-        &self.summary
-    }
-}
-
-/// Gives the client's model name back in the top-level `model` field of an answer (each event's, in a stream), also
-/// across chunk borders; every other byte, generated text that looks alike among them, passes unchanged. Holds back at
-/// most the bytes of a key or name that is not yet complete.
-#[derive(Debug)]
-pub struct ModelReplacer {
-    requested: String,
-}
-
-impl ModelReplacer {
-    /// A replacer for one answer.
-    pub fn new(kind: AnswerKind, requested: &str) -> Self {
-        let _ = kind;
-        Self { requested: requested.into() }
-    }
-
-    /// Takes the next bytes and gives what can go on, in order, into `out`.
-    pub fn push(&mut self, bytes: Bytes, out: &mut Vec<Bytes>) {
-        let _ = &self.requested;
-        out.push(bytes);
-    }
-
-    /// Gives what was held back when the answer ends.
-    pub fn finish(&mut self, out: &mut Vec<Bytes>) {
-        let _ = out;
-    }
 }
