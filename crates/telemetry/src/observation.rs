@@ -109,6 +109,18 @@ pub enum EndedBy {
     Gateway,
 }
 
+impl EndedBy {
+    /// The word, as in labels and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Completion => "completion",
+            Self::Upstream => "upstream",
+            Self::Client => "client",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
 /// Why an arm gave a request away that the split had drawn for it, or could have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -235,6 +247,22 @@ pub mod http_method {
         Options,
         /// Any other.
         Other,
+    }
+
+    impl Method {
+        /// The word, as in logs.
+        pub fn word(self) -> &'static str {
+            match self {
+                Self::Get => "GET",
+                Self::Head => "HEAD",
+                Self::Post => "POST",
+                Self::Put => "PUT",
+                Self::Patch => "PATCH",
+                Self::Delete => "DELETE",
+                Self::Options => "OPTIONS",
+                Self::Other => "OTHER",
+            }
+        }
     }
 }
 
