@@ -5,30 +5,33 @@
 
 use std::borrow::Cow;
 
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGHS: u64 = 0x8080_8080_8080_8080;
-const BLOCK: usize = 64;
-/// Short strings (keys, identifiers, tokens of a stream) end within these many words, so blocks start behind them.
-const WORDS_FIRST: usize = 4;
+use wide::u8x16;
+
+const LANES: usize = 16;
+const BLOCK: usize = 4 * LANES;
+/// Short strings (keys, identifiers, tokens of a stream) and lines end within these many lanes, so blocks start behind.
+const LANES_FIRST: usize = 4;
 
 /// Number of leading bytes that need no attention inside a JSON string: neither `"`, nor `\`, nor a control character.
 pub(crate) fn plain_length(bytes: &[u8]) -> usize {
-    let (words, _) = bytes.as_chunks::<8>();
+    let (lanes, _) = bytes.as_chunks::<LANES>();
     let mut length = 0;
-    for word in words.iter().take(WORDS_FIRST) {
-        if let Some(offset) = first_special(*word) {
-            return length + offset;
+    for lane in lanes.iter().take(LANES_FIRST) {
+        let marks = special(lane).to_bitmask();
+        if marks != 0 {
+            return length + marks.trailing_zeros() as usize;
         }
-        length += 8;
+        length += LANES;
     }
     let (blocks, _) = bytes.get(length..).unwrap_or_default().as_chunks::<BLOCK>();
     length += BLOCK * blocks.iter().take_while(|block| !has_special(block)).count();
-    let (words, tail) = bytes.get(length..).unwrap_or_default().as_chunks::<8>();
-    for word in words {
-        if let Some(offset) = first_special(*word) {
-            return length + offset;
+    let (lanes, tail) = bytes.get(length..).unwrap_or_default().as_chunks::<LANES>();
+    for lane in lanes {
+        let marks = special(lane).to_bitmask();
+        if marks != 0 {
+            return length + marks.trailing_zeros() as usize;
         }
-        length += 8;
+        length += LANES;
     }
     length + tail.iter().take_while(|byte| !is_special(**byte)).count()
 }
@@ -37,24 +40,16 @@ fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-/// A loop without branches, which the compiler turns into vector instructions.
-fn has_special(block: &[u8; BLOCK]) -> bool {
-    block
-        .iter()
-        .fold(0_u8, |found, byte| found | u8::from(*byte < 0x20) | u8::from(*byte == b'"') | u8::from(*byte == b'\\'))
-        != 0
+/// Marks the special bytes of one lane with all bits.
+fn special(lane: &[u8; LANES]) -> u8x16 {
+    let bytes = u8x16::new(*lane);
+    let control = bytes.min(u8x16::splat(0x1F)).simd_eq(bytes);
+    control | bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\'))
 }
 
-/// The offset of the first special byte among eight. A borrow can mark a byte behind a marked one, never before it.
-fn first_special(word: [u8; 8]) -> Option<usize> {
-    let word = u64::from_le_bytes(word);
-    let quote = word ^ (ONES * u64::from(b'"'));
-    let backslash = word ^ (ONES * u64::from(b'\\'));
-    let marks = ((quote.wrapping_sub(ONES) & !quote)
-        | (backslash.wrapping_sub(ONES) & !backslash)
-        | (word.wrapping_sub(ONES * 0x20) & !word))
-        & HIGHS;
-    (marks != 0).then(|| marks.trailing_zeros() as usize / 8)
+fn has_special(block: &[u8; BLOCK]) -> bool {
+    let (lanes, _) = block.as_chunks::<LANES>();
+    lanes.iter().fold(u8x16::splat(0), |marks, lane| marks | special(lane)).to_bitmask() != 0
 }
 
 /// The text of a string whose grammar has been checked, given without its quotes. `None` when it is not valid UTF-8 or

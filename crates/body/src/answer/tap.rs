@@ -5,7 +5,7 @@
 use super::events::{EventLines, EventSink};
 use super::json::{JsonReader, Listener, Text};
 use super::{AnswerKind, AnswerSummary, FirstEvent};
-use crate::json_string::{means, unescape};
+use crate::json_string::unescape;
 
 /// Looks at the first bytes of an event stream. Comments and empty events are skipped.
 pub fn first_event(bytes: &[u8]) -> FirstEvent {
@@ -217,27 +217,27 @@ enum Member {
     Calls,
 }
 
-const MEMBERS: [(Place, &str, Member); 19] = [
-    (Place::Top, "choices", Member::Choices),
-    (Place::Top, "usage", Member::Usage),
-    (Place::Top, "error", Member::Error),
-    (Place::Top, "object", Member::Object),
-    (Place::Top, "code", Member::Code),
-    (Place::Error, "code", Member::Code),
-    (Place::Usage, "prompt_tokens", Member::PromptTokens),
-    (Place::Usage, "completion_tokens", Member::CompletionTokens),
-    (Place::Usage, "prompt_tokens_details", Member::Details),
-    (Place::UsageDetails, "cached_tokens", Member::CachedTokens),
-    (Place::Choice, "delta", Member::Delta),
-    (Place::Choice, "text", Member::Text),
-    (Place::Choice, "finish_reason", Member::FinishReason),
-    (Place::Delta, "content", Member::Text),
-    (Place::Delta, "reasoning", Member::Text),
-    (Place::Delta, "reasoning_content", Member::Text),
-    (Place::Delta, "refusal", Member::Text),
-    (Place::Delta, "tool_calls", Member::Calls),
-    (Place::Delta, "function_call", Member::Calls),
-];
+impl Member {
+    fn of(place: Place, name: &[u8]) -> Self {
+        match (place, name) {
+            (Place::Top, b"choices") => Self::Choices,
+            (Place::Top, b"usage") => Self::Usage,
+            (Place::Top, b"error") => Self::Error,
+            (Place::Top, b"object") => Self::Object,
+            (Place::Top | Place::Error, b"code") => Self::Code,
+            (Place::Usage, b"prompt_tokens") => Self::PromptTokens,
+            (Place::Usage, b"completion_tokens") => Self::CompletionTokens,
+            (Place::Usage, b"prompt_tokens_details") => Self::Details,
+            (Place::UsageDetails, b"cached_tokens") => Self::CachedTokens,
+            (Place::Choice, b"delta") => Self::Delta,
+            (Place::Choice, b"text") => Self::Text,
+            (Place::Choice, b"finish_reason") => Self::FinishReason,
+            (Place::Delta, b"content" | b"reasoning" | b"reasoning_content" | b"refusal") => Self::Text,
+            (Place::Delta, b"tool_calls" | b"function_call") => Self::Calls,
+            _ => Self::Other,
+        }
+    }
+}
 
 /// Depths at which something asked for can stand: a tool call stands at 5.
 const DEPTHS: usize = 6;
@@ -265,11 +265,11 @@ impl Tracker {
 impl Listener for Tracker {
     fn key(&mut self, depth: usize, raw: &[u8]) {
         let place = self.place(depth);
-        self.member = Member::Other;
-        if place != Place::Other {
-            let found = MEMBERS.iter().find(|(around, name, _)| *around == place && means(raw, name));
-            self.member = found.map_or(Member::Other, |(_, _, member)| *member);
-        }
+        self.member = match place {
+            Place::Other => Member::Other,
+            _ if raw.contains(&b'\\') => unescape(raw).map_or(Member::Other, |name| Member::of(place, name.as_bytes())),
+            _ => Member::of(place, raw),
+        };
     }
 
     fn opened(&mut self, depth: usize, array: bool) {
