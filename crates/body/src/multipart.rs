@@ -41,17 +41,16 @@ pub fn find_model<'a>(body: &'a [u8], boundary: &str) -> Result<Option<ModelFiel
     let mut model = None;
     loop {
         let Some(part) = part_start(body, at)? else { return Ok(model) };
-        let content = content_start(body, part)?;
-        // An empty part's delimiter begins with the line break that ends its headers.
-        let from = content.saturating_sub(2);
-        let end = find_delimiter(body, from, &finder)
+        // The line break behind one delimiter can be the one that begins the next.
+        let end = find_delimiter(body, part.saturating_sub(2), &finder)
             .ok_or(ScanError::Invalid { what: "a part that no boundary ends", offset: part })?;
+        let content = content_start(body, part, end)?;
         let headers = body.get(part..content).unwrap_or_default();
         if let Some(disposition) = disposition(headers).filter(|found| found.name == b"model") {
             if model.is_some() {
                 return Err(ScanError::DuplicateModel { offset: part });
             }
-            model = Some(field(body, content..end.max(content), disposition.is_file)?);
+            model = Some(field(body, content..end, disposition.is_file)?);
         }
         at = end + delimiter.len();
     }
@@ -111,15 +110,15 @@ fn part_start(body: &[u8], at: usize) -> Result<Option<usize>, ScanError> {
 }
 
 /// Where the content behind a part's headers begins.
-fn content_start(body: &[u8], part: usize) -> Result<usize, ScanError> {
-    let rest = body.get(part..).unwrap_or_default();
-    if rest.starts_with(b"\r\n") {
+fn content_start(body: &[u8], part: usize, end: usize) -> Result<usize, ScanError> {
+    let headers = body.get(part..end.min(part + LONGEST_HEADERS)).unwrap_or_default();
+    if headers.starts_with(b"\r\n") {
         return Ok(part + 2);
     }
-    let headers = rest.get(..LONGEST_HEADERS).unwrap_or(rest);
-    let end = memmem::find(headers, b"\r\n\r\n")
-        .ok_or(ScanError::Invalid { what: "a part whose headers do not end within 16 KiB", offset: part })?;
-    Ok(part + end + 4)
+    memmem::find(headers, b"\r\n\r\n").map(|blank| part + blank + 4).ok_or(ScanError::Invalid {
+        what: "a part without an empty line behind at most 16 KiB of headers",
+        offset: part,
+    })
 }
 
 struct Disposition {
