@@ -3,6 +3,7 @@
 mod architecture;
 mod bad_input;
 mod clients;
+mod examples;
 mod failures;
 mod guides;
 mod reload;
