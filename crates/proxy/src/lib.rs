@@ -5,5 +5,23 @@
 //! and no roll-outs.
 
 pub mod active;
+mod admin_path;
+mod assign;
+mod connection;
+mod error;
 pub mod forward;
+mod guard;
+mod listen;
+mod observe;
+mod proxy;
+mod read;
+mod redirect;
+mod respond;
+mod rewrite;
+mod spine;
+mod table;
 pub mod upstream;
+
+pub use listen::BindResult;
+pub use proxy::{Proxy, ProxyOptions};
+pub(crate) use proxy::Shared;

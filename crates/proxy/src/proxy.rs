@@ -1,0 +1,89 @@
+//! The data plane as its owner sees it: apply a snapshot, read what is active, shut down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tidegate_picker::Picker;
+use tidegate_routing::Snapshot;
+use tidegate_telemetry::ObservationSink;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use crate::active::{Active, Upstreams};
+use crate::listen::{BindResult, Listeners};
+use crate::table::{Budgets, Table};
+
+/// What a data plane is made of.
+pub struct ProxyOptions {
+    /// Takes finished requests.
+    pub sink: Arc<dyn ObservationSink>,
+    /// Picks endpoints.
+    pub picker: Arc<dyn Picker>,
+    /// Where connections are served.
+    pub runtime: Handle,
+}
+
+/// What every connection reads.
+pub(crate) struct Shared {
+    pub(crate) table: ArcSwap<Table>,
+    pub(crate) sink: Arc<dyn ObservationSink>,
+}
+
+/// A data plane.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    picker: Arc<dyn Picker>,
+    upstreams: Upstreams,
+    budgets: Mutex<Budgets>,
+    listeners: Listeners,
+    /// One apply at a time.
+    applying: Semaphore,
+}
+
+impl Proxy {
+    /// A data plane that listens nowhere yet.
+    pub fn new(options: ProxyOptions) -> Arc<Self> {
+        let ProxyOptions { sink, picker, runtime } = options;
+        let nothing = Arc::new(Active { snapshot: Arc::default(), pools: Vec::new() });
+        let table = ArcSwap::from_pointee(Table::new(nothing, &mut Budgets::new()));
+        Arc::new(Self {
+            shared: Arc::new(Shared { table, sink }),
+            picker,
+            upstreams: Upstreams::default(),
+            budgets: Mutex::default(),
+            listeners: Listeners::new(runtime),
+            applying: Semaphore::new(1),
+        })
+    }
+
+    /// Puts a snapshot in force: requests that begin from now on read it, those under way finish on theirs. Sockets
+    /// that it names and that are not open are opened, those it no longer names are closed in good order. Gives one
+    /// result per socket of the snapshot; a socket that could not be bound is tried again by the next apply.
+    pub async fn apply(&self, snapshot: Arc<Snapshot>) -> Vec<BindResult> {
+        // Closed only when the data plane is dropped, which cannot happen while it is borrowed here.
+        let _turn = self.applying.acquire().await;
+        self.listeners.close_missing(&snapshot).await;
+        let active = Arc::new(self.upstreams.activate(snapshot, &self.picker));
+        let table = Arc::new(Table::new(active, &mut self.budgets.lock()));
+        self.shared.table.store(table.clone());
+        self.listeners.open(&self.shared, &table)
+    }
+
+    /// What is in force.
+    pub fn active(&self) -> Arc<Active> {
+        self.shared.table.load().active.clone()
+    }
+
+    /// Client connections that are open.
+    pub fn connections(&self) -> usize {
+        self.listeners.connections()
+    }
+
+    /// Stops accepting, lets requests under way finish for at most `grace`, then cuts what is left.
+    pub async fn shutdown(&self, grace: Duration) {
+        let _turn = self.applying.acquire().await;
+        self.listeners.shutdown(grace).await;
+    }
+}

@@ -1,0 +1,243 @@
+//! The spine: every stage of a request, once, in order.
+//!
+//! guard → route → read → assign → rewrite → forward → respond → observe. A request loads the table once and reads it
+//! from start to end; reloads meanwhile do not touch it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::{Request, Response, request};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tidegate_routing::Matched;
+use tidegate_routing::snapshot::Rule;
+use tidegate_telemetry::Reason;
+
+use crate::assign::{self, Assigned};
+use crate::connection::Connection;
+use crate::error::Refusal;
+use crate::forward::{ForwardBody, ForwardError, Forwarded, Forwarding, forward};
+use crate::guard::Guarded;
+use crate::observe::Record;
+use crate::read::ReadBody;
+use crate::respond::{AnswerBody, Plan};
+use crate::table::{Routed, Table, TableListener};
+use crate::{admin_path, guard, read, redirect, respond, rewrite};
+
+/// Serves one request, from its head to the beginning of its answer; the answer's body does the rest.
+pub(crate) async fn serve_request(
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Infallible> {
+    let table = connection.shared.table.load_full();
+    let (head, body) = request.into_parts();
+    let mut record = Record::begin(connection.clone(), &head);
+    let mut exchange =
+        Exchange { connection: &connection, table: &table, record: &mut record, head, body: Some(body) };
+    Ok(match exchange.run().await {
+        Ok(Outcome::Forwarded(forwarded, plan)) => respond::pass_on(*forwarded, plan, record),
+        Ok(Outcome::Answered(response)) => respond::own(response, record, None),
+        Err(refusal) => {
+            read::discard(&exchange.head.headers, &mut exchange.body).await;
+            let reason = refusal.reason;
+            respond::own(refusal.into_response(), record, Some(reason))
+        }
+    })
+}
+
+/// How a request that is not refused goes on.
+enum Outcome<'a> {
+    /// With an endpoint's answer.
+    Forwarded(Box<Forwarded>, Plan<'a>),
+    /// With an answer of the gateway's own.
+    Answered(Response<bytes::Bytes>),
+}
+
+/// One request on its way.
+struct Exchange<'a> {
+    connection: &'a Connection,
+    table: &'a Table,
+    record: &'a mut Record,
+    head: request::Parts,
+    body: Option<Incoming>,
+}
+
+impl<'a> Exchange<'a> {
+    async fn run(&mut self) -> Result<Outcome<'a>, Refusal> {
+        let mut guarded = guard::admit(&mut self.head)?;
+        self.record.observation.request_id = std::mem::take(&mut guarded.request_id);
+        let (listener, matched) = self.route(&guarded)?;
+        let rule: &'a Rule = matched.rule;
+        self.guard_path(rule)?;
+        if let Some(redirect) = &rule.filters.redirect {
+            return Ok(Outcome::Answered(redirect::answer(redirect, self.request_line(&guarded, &matched))));
+        }
+        let read = self.read(rule).await?;
+        let assigned = self.assign(rule, &read)?;
+        if let Some(redirect) = &assigned.arm.filters.redirect {
+            return Ok(Outcome::Answered(redirect::answer(redirect, self.request_line(&guarded, &matched))));
+        }
+        let body = self.rewrite(rule, &assigned, &matched, guarded, &read)?;
+        let model = assigned.target.map(|target| &**target).or(read.model.as_deref());
+        let forwarded = self.forward(listener, rule, &assigned, body, model, read.stream).await?;
+        let put_back = assigned.arm.answer_requested_model && assigned.target.is_some();
+        let plan = Plan {
+            filters: [&rule.filters, &assigned.arm.filters],
+            model: read.model.filter(|requested| put_back && Some(requested.as_str()) != assigned.target.map(|t| &**t)),
+            idle: rule.limits.idle,
+            deadline: rule.limits.total.map(|limit| self.record.started + limit),
+        };
+        Ok(Outcome::Forwarded(Box::new(forwarded), plan))
+    }
+
+    /// The rule that takes the request.
+    fn route(&mut self, guarded: &Guarded) -> Result<(&'a TableListener, Matched<'a>), Refusal> {
+        let socket = self.table.socket(self.connection.socket).ok_or_else(|| {
+            Refusal::new(Reason::NoRoute, "this listener is no longer configured; connect anew").closing()
+        })?;
+        let host = guarded.host();
+        let routed = socket.route(&host, self.connection.server_name.as_deref(), &self.head);
+        let observation = &mut self.record.observation;
+        let mut met = |table: &TableListener| {
+            observation.listener = table.listener.label.clone();
+            observation.logged = table.listener.access_log;
+        };
+        match routed {
+            Routed::Found(table, matched) => {
+                met(table);
+                observation.route = Some(matched.rule.route_label.clone());
+                observation.rule = Some(matched.rule.index);
+                Ok((table, matched))
+            }
+            Routed::NoRule(table) => {
+                met(table);
+                Err(Refusal::new(Reason::NoRoute, format!("no route for {} {}", self.head.method, self.head.uri.path())))
+            }
+            Routed::Misdirected(table) => {
+                met(table);
+                Err(Refusal::new(Reason::Misdirected, "this connection's TLS handshake was for another host").closing())
+            }
+            Routed::NoListener => {
+                if let Some(table) = socket.listeners.first() {
+                    met(table);
+                }
+                Err(Refusal::new(Reason::NoRoute, format!("no listener for host {host:?}")))
+            }
+        }
+    }
+
+    /// Refuses operators' paths, as the client wrote them.
+    fn guard_path(&self, rule: &Rule) -> Result<(), Refusal> {
+        if rule.inference && admin_path::is_refused(self.head.uri.path(), &rule.allow_paths) {
+            return Err(admin_refusal());
+        }
+        Ok(())
+    }
+
+    /// What a redirect is made from.
+    fn request_line<'r>(&'r self, guarded: &'r Guarded, matched: &Matched<'_>) -> redirect::RequestLine<'r> {
+        redirect::RequestLine {
+            uri: &self.head.uri,
+            authority: guarded.authority.to_str().unwrap_or_default(),
+            tls: self.connection.tls,
+            port: self.connection.port,
+            prefix_length: matched.prefix_length,
+        }
+    }
+
+    /// The body and its model; on rules without an InferencePool the body is left where it is.
+    async fn read(&mut self, rule: &Rule) -> Result<ReadBody, Refusal> {
+        if !rule.inference {
+            return Ok(ReadBody::default());
+        }
+        let read = read::read(&self.head, &mut self.body, &rule.limits, self.record.started).await?;
+        let observation = &mut self.record.observation;
+        observation.bytes_in = read.bytes.len() as u64;
+        observation.stream = read.stream;
+        observation.requested_model = read.model.as_deref().map(Arc::from);
+        Ok(read)
+    }
+
+    /// The arm and the target model.
+    fn assign(&mut self, rule: &'a Rule, read: &ReadBody) -> Result<Assigned<'a>, Refusal> {
+        let session = assign::session(&self.head.headers);
+        self.record.observation.session = session.is_some();
+        let assigned = assign::assign(&self.table.active, rule, read.model.as_deref(), session)?;
+        let observation = &mut self.record.observation;
+        observation.arm = Some(assigned.arm.label.clone());
+        observation.target_model = assigned.target.cloned().or_else(|| observation.requested_model.clone());
+        observation.redistributed.clone_from(&assigned.redistributed);
+        Ok(assigned)
+    }
+
+    /// The head and the body as the endpoint is to get them.
+    fn rewrite(
+        &mut self,
+        rule: &Rule,
+        assigned: &Assigned<'_>,
+        matched: &Matched<'_>,
+        guarded: Guarded,
+        read: &ReadBody,
+    ) -> Result<ForwardBody, Refusal> {
+        let filters = [&rule.filters, &assigned.arm.filters];
+        rewrite::head(&mut self.head, filters, matched.prefix_length, guarded.authority, self.connection);
+        // A prefix that was cut off may have hidden an operators' path.
+        if filters.iter().any(|filters| filters.rewrite.is_some()) {
+            self.guard_path(rule)?;
+        }
+        if rule.inference {
+            if read.bytes.is_empty() {
+                return Ok(ForwardBody::Empty);
+            }
+            let parts = rewrite::body(read, assigned.target.map(|target| &**target));
+            rewrite::set_length(&mut self.head.headers, &parts);
+            return Ok(ForwardBody::Buffered(parts));
+        }
+        let length = read::content_length(&self.head.headers);
+        if length.is_some_and(|length| length > rule.limits.body_bytes) {
+            return Err(read::too_large(&rule.limits));
+        }
+        self.record.observation.bytes_in = length.unwrap_or_default();
+        match self.body.take().filter(|body| !body.is_end_stream()) {
+            Some(body) => Ok(ForwardBody::Streaming { body, limit: rule.limits.body_bytes, length }),
+            None => Ok(ForwardBody::Empty),
+        }
+    }
+
+    /// The answer of an endpoint.
+    async fn forward(
+        &mut self,
+        listener: &TableListener,
+        rule: &Rule,
+        assigned: &Assigned<'_>,
+        body: ForwardBody,
+        model: Option<&str>,
+        stream: bool,
+    ) -> Result<Forwarded, Refusal> {
+        let (head, ()) = Request::new(()).into_parts();
+        let forwarding = Forwarding {
+            pool: assigned.pool,
+            rule,
+            budget: &listener.budget,
+            head: std::mem::replace(&mut self.head, head),
+            body,
+            model,
+            stream,
+            deadline: rule.limits.total.map(|limit| self.record.started + limit),
+        };
+        forward(forwarding).await.map_err(|error| {
+            let ForwardError { reason, message, endpoint, retries, retry_after } = error;
+            self.record.observation.endpoint = endpoint;
+            self.record.observation.retries = retries;
+            Refusal { retry_after, ..Refusal::new(reason, message) }
+        })
+    }
+}
+
+fn admin_refusal() -> Refusal {
+    Refusal::new(
+        Reason::AdminPath,
+        "this path administers a model server and is not served through the gateway; ask the server itself, or open \
+         the path with the annotation tidegate.dev/allow-paths",
+    )
+}
