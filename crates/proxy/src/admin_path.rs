@@ -89,9 +89,9 @@ pub(crate) fn is_refused(path: &str, allowed: &[String]) -> bool {
 
 fn is_administrative(path: &str) -> bool {
     PATHS.binary_search(&path).is_ok()
-        || TREES.iter().any(|tree| {
-            path.strip_prefix(tree).is_some_and(|below| below.is_empty() || below.starts_with('/'))
-        })
+        || TREES
+            .iter()
+            .any(|tree| path.strip_prefix(tree).is_some_and(|below| below.is_empty() || below.starts_with('/')))
         || STEMS.iter().any(|stem| path.starts_with(stem))
 }
 

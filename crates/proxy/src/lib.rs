@@ -19,9 +19,10 @@ mod redirect;
 mod respond;
 mod rewrite;
 mod spine;
+mod standin;
 mod table;
 pub mod upstream;
 
 pub use listen::BindResult;
-pub use proxy::{Proxy, ProxyOptions};
 pub(crate) use proxy::Shared;
+pub use proxy::{Proxy, ProxyOptions};

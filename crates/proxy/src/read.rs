@@ -42,10 +42,7 @@ pub(crate) enum ModelPlace {
     /// A JSON string, quotes included.
     Json(Range<usize>),
     /// A JSON object without `model`, which can be inserted there.
-    Insert {
-        object_start: usize,
-        empty: bool,
-    },
+    Insert { object_start: usize, empty: bool },
     /// The content of a multipart part.
     Multipart(Range<usize>),
 }
@@ -190,7 +187,10 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
 fn content(headers: &HeaderMap) -> Content {
     let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return Content::Other };
     let kind = value.split(';').next().unwrap_or_default().trim();
-    if kind.eq_ignore_ascii_case("application/json") || kind.eq_ignore_ascii_case("text/json") || ends_with(kind, "+json") {
+    if kind.eq_ignore_ascii_case("application/json")
+        || kind.eq_ignore_ascii_case("text/json")
+        || ends_with(kind, "+json")
+    {
         Content::Json
     } else if kind.eq_ignore_ascii_case("multipart/form-data") {
         Content::Multipart
@@ -200,7 +200,10 @@ fn content(headers: &HeaderMap) -> Content {
 }
 
 fn ends_with(text: &str, suffix: &str) -> bool {
-    text.len().checked_sub(suffix.len()).and_then(|at| text.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+    text.len()
+        .checked_sub(suffix.len())
+        .and_then(|at| text.get(at..))
+        .is_some_and(|end| end.eq_ignore_ascii_case(suffix))
 }
 
 /// 413, naming the limit.

@@ -37,7 +37,7 @@ fn location(redirect: &Redirect, request: RequestLine<'_>) -> String {
     let host = redirect.hostname.as_deref().unwrap_or_else(|| without_port(request.authority));
     // HTTPRequestRedirectFilter.port: the given port; else the scheme's well-known one if a scheme is given; else the
     // listener's.
-    let port = redirect.port.unwrap_or_else(|| match redirect.scheme.as_deref() {
+    let port = redirect.port.unwrap_or(match redirect.scheme.as_deref() {
         Some("https") => 443,
         Some("http") => 80,
         _ => request.port,

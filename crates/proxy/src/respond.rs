@@ -41,8 +41,8 @@ pub(crate) struct Plan<'a> {
 
 /// The body of an answer.
 pub(crate) enum AnswerBody {
-    /// An answer of the gateway's own.
-    Own(Bytes, Box<Record>),
+    /// An answer of the gateway's own; the record ends with it.
+    Own(Bytes, #[expect(dead_code, reason = "dropping it is its use")] Box<Record>),
     /// An endpoint's.
     Passing(Box<Passing>),
 }
@@ -66,7 +66,7 @@ pub(crate) struct Passing {
     /// What is still to come where the length is known; tells an end from a client that left.
     remaining: Option<u64>,
     settled: bool,
-    upstream: Arc<Upstream>,
+    _upstream: Arc<Upstream>,
     _reservation: Reservation,
 }
 
@@ -109,10 +109,8 @@ pub(crate) fn pass_on(forwarded: Forwarded, plan: Plan<'_>, mut record: Box<Reco
     for filters in plan.filters {
         change_headers(&mut head.headers, &filters.response_headers);
     }
-    let replacer = plan
-        .model
-        .filter(|_| kind != AnswerKind::Opaque)
-        .map(|requested| ModelReplacer::new(kind, &requested));
+    let replacer =
+        plan.model.filter(|_| kind != AnswerKind::Opaque).map(|requested| ModelReplacer::new(kind, &requested));
     if replacer.is_some() {
         head.headers.remove(CONTENT_LENGTH);
     }
@@ -134,7 +132,7 @@ pub(crate) fn pass_on(forwarded: Forwarded, plan: Plan<'_>, mut record: Box<Reco
         limit: Limit { idle: plan.idle, total: plan.deadline, timer: None },
         remaining: length,
         settled: false,
-        upstream,
+        _upstream: upstream,
         _reservation: reservation,
     };
     let mut response = Response::new(AnswerBody::Passing(Box::new(passing)));
@@ -162,7 +160,6 @@ impl Passing {
     /// Bytes came from the endpoint; gives what may go on at once.
     fn came(&mut self, bytes: Bytes, now: Instant) -> Option<Bytes> {
         self.flow.came(&bytes, now);
-        self.upstream.note_byte();
         if let Some(remaining) = &mut self.remaining {
             *remaining = remaining.saturating_sub(bytes.len() as u64);
         }

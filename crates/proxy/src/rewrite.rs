@@ -152,6 +152,3 @@ pub(crate) fn set_length(headers: &mut HeaderMap, parts: &[Bytes]) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -16,11 +16,12 @@ use tidegate_telemetry::Reason;
 use crate::assign::{self, Assigned};
 use crate::connection::Connection;
 use crate::error::Refusal;
-use crate::forward::{ForwardBody, ForwardError, Forwarded, Forwarding, forward};
+use crate::forward::{ForwardBody, ForwardError, Forwarded, Forwarding};
 use crate::guard::Guarded;
 use crate::observe::Record;
 use crate::read::ReadBody;
 use crate::respond::{AnswerBody, Plan};
+use crate::standin::forward;
 use crate::table::{Routed, Table, TableListener};
 use crate::{admin_path, guard, read, redirect, respond, rewrite};
 
@@ -32,8 +33,7 @@ pub(crate) async fn serve_request(
     let table = connection.shared.table.load_full();
     let (head, body) = request.into_parts();
     let mut record = Record::begin(connection.clone(), &head);
-    let mut exchange =
-        Exchange { connection: &connection, table: &table, record: &mut record, head, body: Some(body) };
+    let mut exchange = Exchange { connection: &connection, table: &table, record: &mut record, head, body: Some(body) };
     Ok(match exchange.run().await {
         Ok(Outcome::Forwarded(forwarded, plan)) => respond::pass_on(*forwarded, plan, record),
         Ok(Outcome::Answered(response)) => respond::own(response, record, None),
@@ -54,15 +54,15 @@ enum Outcome<'a> {
 }
 
 /// One request on its way.
-struct Exchange<'a> {
-    connection: &'a Connection,
+struct Exchange<'a, 'r> {
+    connection: &'r Connection,
     table: &'a Table,
-    record: &'a mut Record,
+    record: &'r mut Record,
     head: request::Parts,
     body: Option<Incoming>,
 }
 
-impl<'a> Exchange<'a> {
+impl<'a> Exchange<'a, '_> {
     async fn run(&mut self) -> Result<Outcome<'a>, Refusal> {
         let mut guarded = guard::admit(&mut self.head)?;
         self.record.observation.request_id = std::mem::take(&mut guarded.request_id);
@@ -78,8 +78,7 @@ impl<'a> Exchange<'a> {
             return Ok(Outcome::Answered(redirect::answer(redirect, self.request_line(&guarded, &matched))));
         }
         let body = self.rewrite(rule, &assigned, &matched, guarded, &read)?;
-        let model = assigned.target.map(|target| &**target).or(read.model.as_deref());
-        let forwarded = self.forward(listener, rule, &assigned, body, model, read.stream).await?;
+        let forwarded = self.forward(listener, rule, &assigned, body, &read).await?;
         let put_back = assigned.arm.answer_requested_model && assigned.target.is_some();
         let plan = Plan {
             filters: [&rule.filters, &assigned.arm.filters],
@@ -111,7 +110,10 @@ impl<'a> Exchange<'a> {
             }
             Routed::NoRule(table) => {
                 met(table);
-                Err(Refusal::new(Reason::NoRoute, format!("no route for {} {}", self.head.method, self.head.uri.path())))
+                Err(Refusal::new(
+                    Reason::NoRoute,
+                    format!("no route for {} {}", self.head.method, self.head.uri.path()),
+                ))
             }
             Routed::Misdirected(table) => {
                 met(table);
@@ -211,8 +213,7 @@ impl<'a> Exchange<'a> {
         rule: &Rule,
         assigned: &Assigned<'_>,
         body: ForwardBody,
-        model: Option<&str>,
-        stream: bool,
+        read: &ReadBody,
     ) -> Result<Forwarded, Refusal> {
         let (head, ()) = Request::new(()).into_parts();
         let forwarding = Forwarding {
@@ -221,8 +222,8 @@ impl<'a> Exchange<'a> {
             budget: &listener.budget,
             head: std::mem::replace(&mut self.head, head),
             body,
-            model,
-            stream,
+            model: assigned.target.map(|target| &**target).or(read.model.as_deref()),
+            stream: read.stream,
             deadline: rule.limits.total.map(|limit| self.record.started + limit),
         };
         forward(forwarding).await.map_err(|error| {

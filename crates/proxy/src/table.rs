@@ -106,7 +106,7 @@ impl TableSocket {
     }
 
     /// The listeners of the most specific hostname that takes a host: one, unless several Gateways share the socket.
-    pub(crate) fn listeners_for<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a TableListener> {
+    pub(crate) fn listeners_for(&self, host: &str) -> impl Iterator<Item = &TableListener> + use<'_> {
         let best = self.listeners.iter().find(|table| takes(table.listener.hostname.as_ref(), host));
         self.listeners
             .iter()

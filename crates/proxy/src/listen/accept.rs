@@ -78,7 +78,8 @@ impl OpenSocket {
     /// Waits until the address is free.
     pub(crate) async fn closed(&self) {
         // An error means that the sender is gone, and the sender is in `self`.
-        let _gone = self.closed.subscribe().wait_for(|closed| *closed).await;
+        let mut closed = self.closed.subscribe();
+        let _gone = closed.wait_for(|closed| *closed).await;
     }
 
     /// Has a connection told of stops, also of one that came meanwhile.
@@ -87,14 +88,10 @@ impl OpenSocket {
         connection.stop.advance(*self.stage.borrow());
     }
 
-    /// The stage it is in.
-    pub(crate) fn stage(&self) -> Stage {
-        *self.stage.borrow()
-    }
-
     /// Waits for a stage at least as late as `stage`.
     pub(crate) async fn reaches(&self, stage: Stage) {
-        let _gone = self.stage.subscribe().wait_for(|now| *now as u8 >= stage as u8).await;
+        let mut stages = self.stage.subscribe();
+        let _gone = stages.wait_for(|now| *now as u8 >= stage as u8).await;
     }
 }
 
@@ -119,7 +116,7 @@ async fn accept_all(socket: Arc<OpenSocket>, listener: TcpListener) {
     loop {
         tokio::select! {
             biased;
-            _ = stop.wait_for(|stage| *stage != Stage::Serve) => break,
+            () = leaves_service(&mut stop) => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
@@ -152,4 +149,9 @@ async fn wait_after(socket: &OpenSocket, error: &io::Error) {
     }
     warn!(listener = %socket.local, %error, "connections cannot be accepted for now");
     tokio::time::sleep(BACKOFF).await;
+}
+
+/// Waits until the socket is to be closed.
+async fn leaves_service(stage: &mut watch::Receiver<Stage>) {
+    let _gone = stage.wait_for(|stage| *stage != Stage::Serve).await;
 }

@@ -55,10 +55,7 @@ impl Listeners {
     /// Closes sockets that a snapshot does not name, and waits until their addresses are free.
     pub(crate) async fn close_missing(&self, snapshot: &Snapshot) {
         let is_named = |open: &Arc<OpenSocket>| {
-            snapshot
-                .sockets
-                .iter()
-                .any(|socket| socket.address == open.address && socket.protocol == open.protocol)
+            snapshot.sockets.iter().any(|socket| socket.address == open.address && socket.protocol == open.protocol)
         };
         let closing = {
             let mut state = self.state.lock();
@@ -140,6 +137,3 @@ impl Listeners {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -120,7 +120,7 @@ where
         service_fn(move |request: Request<Incoming>| spine::serve_request(connection.clone(), request))
     };
     let mut serving = pin!(server.builder.serve_connection(io, service));
-    let mut timer = pin!(sleep_until(look_at(&connection, Instant::now()).unwrap_or_else(Instant::now)));
+    let mut timer = pin!(sleep_until(look_at(&connection, Instant::now()).unwrap_or_else(|_| Instant::now())));
     let (mut armed, mut draining) = (false, false);
     std::future::poll_fn(|context| {
         if !armed {

@@ -67,9 +67,8 @@ impl Certificates {
         };
         let matching = || loaded.iter().filter(|listener| takes(listener.hostname.as_ref(), name));
         let best = matching().next()?;
-        let keys = || {
-            matching().filter(|listener| listener.hostname == best.hostname).flat_map(|listener| &listener.keys)
-        };
+        let keys =
+            || matching().filter(|listener| listener.hostname == best.hostname).flat_map(|listener| &listener.keys);
         keys().find(|loaded| covers(&loaded.key, name)).or_else(|| keys().next()).map(|loaded| loaded.key.clone())
     }
 }
@@ -98,8 +97,7 @@ fn load(certificate: &Certificate) -> Option<LoadedKey> {
 fn covers(key: &CertifiedKey, name: &str) -> bool {
     let leaf: Option<&CertificateDer<'_>> = key.cert.first();
     let (Some(leaf), Ok(name)) = (leaf, ServerName::try_from(name)) else { return false };
-    ParsedCertificate::try_from(leaf)
-        .is_ok_and(|parsed| rustls::client::verify_server_name(&parsed, &name).is_ok())
+    ParsedCertificate::try_from(leaf).is_ok_and(|parsed| rustls::client::verify_server_name(&parsed, &name).is_ok())
 }
 
 /// The acceptor of a socket's connections, made once.
