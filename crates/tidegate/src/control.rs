@@ -1,0 +1,158 @@
+//! The loop around the data plane: documents in, snapshot and statuses out.
+//!
+//! Lives on the control runtime and owns the order in which things happen when manifests change: intake, compile,
+//! apply, publish the statuses, tell the signals and the telemetry what is there now. Holds no rule about meaning.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tidegate_admin::ObjectStore;
+use tidegate_api::{ObjectStatus, Severity};
+use tidegate_files::{FileSet, FileSource};
+use tidegate_proxy::Proxy;
+use tidegate_routing::{Environment, Intake, compile};
+use tidegate_signals::Poller;
+use tidegate_telemetry::metrics::{ConfigState, ReloadOutcome};
+use tidegate_telemetry::{KnownModels, Telemetry};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+use crate::view;
+
+/// How often sockets that could not be bound are tried again, and learned model names are published.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// Everything that a change of manifests touches.
+pub(crate) struct Control {
+    pub(crate) data: Handle,
+    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) known_models: Arc<KnownModels>,
+    pub(crate) objects: Arc<ObjectStore>,
+    pub(crate) poller: Poller,
+    pub(crate) intake: Intake,
+    pub(crate) environment: Environment,
+}
+
+impl Control {
+    /// Follows the source until `stop` turns true. `ready` turns true with the first snapshot.
+    pub(crate) async fn run(
+        mut self,
+        mut source: FileSource,
+        ready: watch::Sender<bool>,
+        mut reload: mpsc::Receiver<()>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let mut current = source.current();
+        self.apply(&current).await;
+        ready.send_replace(true);
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        loop {
+            tokio::select! {
+                changed = source.changed() => {
+                    current = changed;
+                    self.apply(&current).await;
+                }
+                Some(()) = reload.recv() => source.reload(),
+                _ = housekeeping.tick() => self.keep_house(&current).await,
+                _ = stop.changed() => return,
+            }
+        }
+    }
+
+    /// Compiles a set of documents and puts it in force; once more if binding taught something that statuses must say.
+    async fn apply(&mut self, set: &FileSet) {
+        for problem in &set.problems {
+            tracing::warn!("{problem}");
+        }
+        let admitted = self.intake.admit(&set.documents);
+        self.environment.generation = self.environment.generation.saturating_add(1);
+        let mut compiled = compile(&admitted, &self.environment);
+        // The second round says what the first one learned about sockets; its snapshot differs in statuses alone.
+        for _ in 0..2 {
+            let Some(learned) = self.put_in_force(compiled.snapshot.clone()).await else {
+                self.telemetry.reload(ReloadOutcome::Failed, None);
+                return;
+            };
+            if !learned {
+                break;
+            }
+            compiled = compile(&admitted, &self.environment);
+        }
+        self.publish(set, compiled.statuses);
+    }
+
+    /// Gives a snapshot to the data plane; whether that taught something about sockets. `None` when the data plane
+    /// failed.
+    async fn put_in_force(&mut self, snapshot: Arc<tidegate_routing::Snapshot>) -> Option<bool> {
+        let proxy = self.proxy.clone();
+        let results = match self.data.spawn(async move { proxy.apply(snapshot).await }).await {
+            Ok(results) => results,
+            Err(error) => {
+                tracing::error!(%error, "the data plane did not take the new snapshot; the last one serves on");
+                return None;
+            }
+        };
+        let (mut bound, mut failures) = (BTreeMap::new(), BTreeMap::new());
+        for outcome in results {
+            match outcome.result {
+                Ok(address) => {
+                    if !self.environment.bound.contains_key(&outcome.address) {
+                        tracing::info!(%address, "listening");
+                    }
+                    bound.insert(outcome.address, address);
+                }
+                Err(error) => {
+                    if !self.environment.bind_failures.contains_key(&outcome.address) {
+                        tracing::warn!(address = %outcome.address, error, "cannot listen; the other listeners serve");
+                    }
+                    failures.insert(outcome.address, error);
+                }
+            }
+        }
+        let learned = bound != self.environment.bound || failures != self.environment.bind_failures;
+        self.environment.bound = bound;
+        self.environment.bind_failures = failures;
+        Some(learned)
+    }
+
+    /// Tells everyone who is not on the request path what is in force now.
+    fn publish(&mut self, set: &FileSet, statuses: BTreeMap<tidegate_api::ObjectKey, ObjectStatus>) {
+        let active = self.proxy.active();
+        self.poller.set_targets(tidegate_proxy::upstream::poll_targets(&active));
+        let mut state = ConfigState {
+            generation: self.environment.generation,
+            applied_seconds: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            ..ConfigState::default()
+        };
+        for finding in statuses.values().flat_map(|status| &status.findings) {
+            match finding.severity {
+                Severity::Note => state.notes = state.notes.saturating_add(1),
+                Severity::Warning => state.warnings = state.warnings.saturating_add(1),
+                Severity::Error => state.errors = state.errors.saturating_add(1),
+            }
+        }
+        self.objects.update(set.documents.iter().cloned(), statuses, &jiff::Timestamp::now().to_string());
+        self.telemetry.reload(ReloadOutcome::Applied, Some(state));
+        self.publish_models();
+    }
+
+    fn publish_models(&self) {
+        let names = view::model_names(&self.proxy.active());
+        self.known_models.set(names.iter().map(String::as_str));
+    }
+
+    /// Once a second: sockets that could not be bound are tried again, and names that servers now list become labels.
+    async fn keep_house(&mut self, current: &FileSet) {
+        if !self.environment.bind_failures.is_empty() {
+            let before = self.environment.bind_failures.clone();
+            let snapshot = self.proxy.active().snapshot.clone();
+            if self.put_in_force(snapshot).await == Some(true) && before != self.environment.bind_failures {
+                self.apply(current).await;
+                return;
+            }
+        }
+        self.publish_models();
+    }
+}
