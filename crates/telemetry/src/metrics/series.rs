@@ -61,6 +61,8 @@ struct Series {
     bytes_out: Lazy<Counter>,
     completed: Lazy<Counter>,
     endpoint: Lazy<Counter>,
+    /// By finish reason; there are few.
+    finished: Vec<(&'static str, Counter)>,
 }
 
 /// Handles by combination of labels.
@@ -83,16 +85,25 @@ impl SeriesCache {
             reason: observation.reason,
         };
         record_rare(families, &key, observation);
-        if self.kept.len() >= KEPT && !self.kept.contains_key(&key) {
+        if let Some(series) = self.kept.get_mut(&key) {
+            series.record(families, &key, observation);
+            return;
+        }
+        if self.kept.len() >= KEPT {
             self.kept.clear();
         }
-        let series = self.kept.entry(key.clone()).or_default();
-        series.count(families, &key, observation);
-        series.measure(families, &key, observation);
+        let mut series = Series::default();
+        series.record(families, &key, observation);
+        self.kept.insert(key, series);
     }
 }
 
 impl Series {
+    fn record(&mut self, families: &Families, key: &Key, observation: &Observation) {
+        self.count(families, key, observation);
+        self.measure(families, key, observation);
+    }
+
     fn count(&mut self, families: &Families, key: &Key, observation: &Observation) {
         self.requests.get(|| families.requests.get_or_create_owned(&request_labels(key))).inc();
         if let Some(endpoint) = &key.endpoint {
@@ -114,6 +125,9 @@ impl Series {
         };
         self.bytes_in.get(|| bytes("in")).inc_by(observation.bytes_in);
         self.bytes_out.get(|| bytes("out")).inc_by(observation.bytes_out);
+        if let Some(reason) = &observation.finish_reason {
+            self.finished(families, key, finish_word(reason)).inc();
+        }
         let tokens = observation.tokens;
         if let Some(prompt) = tokens.prompt {
             self.prompt.get(|| token_counter(families, key, "prompt", false)).inc_by(prompt);
@@ -125,6 +139,20 @@ impl Series {
             let counter = if tokens.estimated { &mut self.estimated } else { &mut self.completion };
             counter.get(|| token_counter(families, key, "completion", tokens.estimated)).inc_by(completion);
         }
+    }
+
+    fn finished(&mut self, families: &Families, key: &Key, finish_reason: &'static str) -> Counter {
+        if let Some((_, counter)) = self.finished.iter().find(|(reason, _)| *reason == finish_reason) {
+            return counter.clone();
+        }
+        let counter = families.finished.get_or_create_owned(&FinishLabels {
+            route: key.route.clone(),
+            arm: key.arm.clone(),
+            target_model: key.target_model.clone(),
+            finish_reason,
+        });
+        self.finished.push((finish_reason, counter.clone()));
+        counter
     }
 
     fn measure(&mut self, families: &Families, key: &Key, observation: &Observation) {
@@ -176,15 +204,6 @@ fn record_rare(families: &Families, key: &Key, observation: &Observation) {
             reason: redistribution.reason.word(),
         };
         families.redistributed.get_or_create(&labels).inc();
-    }
-    if let Some(reason) = &observation.finish_reason {
-        let labels = FinishLabels {
-            route: key.route.clone(),
-            arm: key.arm.clone(),
-            target_model: key.target_model.clone(),
-            finish_reason: finish_word(reason),
-        };
-        families.finished.get_or_create(&labels).inc();
     }
 }
 
