@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::key::FieldStep;
 use crate::{FieldPath, Finding, ObjectKey};
 
 /// A place in a file; lines and columns count from 1, columns in characters.
@@ -31,16 +32,27 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The position of `path`, or of its nearest parent that has one.
+    /// The position of `path`, or of its nearest parent that has one. A mapping that was read as a list of one has no
+    /// `[0]` in the file: that step is passed over.
     pub fn position(&self, path: &FieldPath) -> Option<Position> {
-        let mut current = Some(path.clone());
-        while let Some(path) = current {
-            if let Some(position) = self.positions.get(&path) {
-                return Some(*position);
+        let (exact, exact_depth) = self.nearest(path, false);
+        let (tolerant, tolerant_depth) = self.nearest(path, true);
+        if tolerant_depth > exact_depth { tolerant } else { exact }
+    }
+
+    /// The position of the longest part of `path` that has one, and how many steps of `path` that part has.
+    fn nearest(&self, path: &FieldPath, pass_over_first_items: bool) -> (Option<Position>, usize) {
+        let mut written = FieldPath::root();
+        let mut best = (self.positions.get(&written).copied(), 0);
+        for (depth, step) in path.0.iter().enumerate() {
+            written.0.push(step.clone());
+            if let Some(position) = self.positions.get(&written) {
+                best = (Some(*position), depth + 1);
+            } else if pass_over_first_items && *step == FieldStep::Index(0) {
+                written.0.pop();
             }
-            current = path.parent();
         }
-        None
+        best
     }
 }
 
@@ -67,4 +79,26 @@ pub struct Document {
     pub origin: Origin,
     /// What the source has to say about it: text repaired, file stale.
     pub findings: Vec<Finding>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn position_falls_back_to_the_nearest_parent_and_passes_over_repaired_lists() {
+        let rules = FieldPath::root().key("spec").key("rules");
+        let at = |line| Position { line, column: 1 };
+        let positions = BTreeMap::from([
+            (FieldPath::root(), at(1)),
+            (rules.clone(), at(5)),
+            (rules.key("backendRefs").index(1), at(9)),
+        ]);
+        let origin = Origin { source: "a.yaml".into(), index: 0, positions: Arc::new(positions) };
+        let line = |path: &FieldPath| origin.position(path).map(|position| position.line);
+        assert_eq!(line(&rules.index(0).key("backendRefs").index(1).key("group")), Some(9));
+        assert_eq!(line(&rules.index(0).key("backendRefs").index(0)), Some(5));
+        assert_eq!(line(&FieldPath::root().key("metadata").key("name")), Some(1));
+        assert_eq!(origin.to_string(), "a.yaml:1");
+    }
 }

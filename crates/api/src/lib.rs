@@ -5,18 +5,27 @@
 //! [`ObjectStatus`]es. This crate does no I/O and knows nothing of traffic.
 
 pub mod annotation;
+mod decode;
 pub mod document;
+pub mod duration;
 pub mod finding;
 pub mod gateway_parameters;
 pub mod inference;
 pub mod key;
 pub mod model_server;
+mod node;
 pub mod policy;
+pub mod quantity;
+mod report;
 pub mod resource;
+mod rules;
+mod schema;
 pub mod status;
+mod yaml_text;
 
 pub use document::{Document, Origin, Position};
 pub use finding::{Finding, Severity};
 pub use key::{FieldPath, ObjectKey};
-pub use resource::{Metadata, Resource, decode};
+pub use resource::{Decoded, Metadata, Resource, decode};
+pub use rules::regular_expression::SIZE_LIMIT as REGULAR_EXPRESSION_SIZE_LIMIT;
 pub use status::{Condition, ConditionStatus, ObjectStatus};

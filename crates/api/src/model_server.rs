@@ -1,5 +1,7 @@
 //! ModelServer: what a Pod is in a cluster, described in a file.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,4 +19,42 @@ pub struct ModelServerSpec {
     /// What runs there: `vllm` (default), `sglang`, `trtllm`, `triton`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
+}
+
+/// Whether `text` is `host` or `host:port` (IPv6 in brackets when a port follows, or bare).
+pub(crate) fn is_address(text: &str) -> bool {
+    if text.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let Some((host, rest)) = rest.split_once(']') else { return false };
+            if host.parse::<Ipv6Addr>().is_err() {
+                return false;
+            }
+            return rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port);
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    is_host(host) && port.is_none_or(is_port)
+}
+
+/// Whether `text` is an address without brackets or a host name.
+pub(crate) fn is_host(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok()
+        || (text.len() <= 253
+            && text.trim_end_matches('.').split('.').all(|label| {
+                !label.is_empty()
+                    && label.len() <= 63
+                    && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+                    && !label.starts_with('-')
+                    && !label.ends_with('-')
+            }))
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
 }

@@ -73,6 +73,9 @@ pub struct HttpTimeout {
     /// ClientTrafficPolicy: to receive the request. BackendTrafficPolicy: the whole request.
     #[serde(default)]
     pub request_timeout: Option<String>,
+    /// ClientTrafficPolicy: to receive the request, under Envoy Gateway's own name for it.
+    #[serde(default)]
+    pub request_received_timeout: Option<String>,
     /// ClientTrafficPolicy: idle client connections.
     #[serde(default)]
     pub idle_timeout: Option<String>,

@@ -80,6 +80,5 @@ pub struct Decoded {
 /// Decodes and validates one document by itself: types, required fields, ranges, patterns, regular expressions,
 /// everything a CRD's schema and rules would refuse. References to other objects are compile's matter.
 pub fn decode(document: &Document) -> Decoded {
-    let _ = document;
-    Decoded { key: document.key.clone(), metadata: Metadata::default(), resource: None, findings: Vec::new() }
+    crate::decode::decode(document)
 }

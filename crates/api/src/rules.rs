@@ -1,0 +1,9 @@
+//! Rules that a schema cannot say: what fields must be to one another. Each module names what it checks; the CRDs'
+//! validation expressions are their source.
+
+pub(crate) mod gateway_listeners;
+pub(crate) mod regular_expression;
+pub(crate) mod route_filters;
+pub(crate) mod route_matches;
+pub(crate) mod route_references;
+pub(crate) mod route_timing;
