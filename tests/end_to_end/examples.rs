@@ -1,4 +1,4 @@
-//! The folders in `examples`, each run as its README says and held against its `expect.yaml`.
+//! The folders in `examples`, each run as its README says and held against the file of its name in `examples/` here.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -72,6 +72,17 @@ fn folder(name: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples")).join(name)
 }
 
+fn manifests(name: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder(name)).expect("its folder").map(|entry| entry.expect("an entry").path());
+    entries.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect()
+}
+
+fn expectation(name: &str) -> Expectation {
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/end_to_end/examples"));
+    let text = std::fs::read_to_string(path.join(format!("{name}.yaml"))).expect("what it must do");
+    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}.yaml: {error}"))
+}
+
 /// A running example; `servers` by the addresses in its manifests.
 struct Example {
     checks: Vec<Check>,
@@ -83,8 +94,7 @@ struct Example {
 
 impl Example {
     async fn start(name: &str) -> Self {
-        let text = std::fs::read_to_string(folder(name).join("expect.yaml")).expect("its expect.yaml");
-        let expectation: Expectation = serde_saphyr::from_str(&text).expect("a well-formed expect.yaml");
+        let expectation = expectation(name);
         let servers: BTreeMap<String, ModelServer> = expectation
             .servers
             .iter()
@@ -93,20 +103,19 @@ impl Example {
                 (server.address.clone(), ModelServer::start(BINARY, &server.model, &adapters, &[]))
             })
             .collect();
-        let manifests = tempfile::tempdir().expect("a folder");
-        for entry in std::fs::read_dir(folder(name).join("manifests")).expect("its manifests") {
-            let path = entry.expect("an entry").path();
+        let copies = tempfile::tempdir().expect("a folder");
+        for path in manifests(name) {
             let mut text = std::fs::read_to_string(&path).expect("text");
             for (printed, server) in &servers {
                 text = text.replace(printed, &server.address.to_string());
             }
-            std::fs::write(manifests.path().join(path.file_name().expect("a name")), text).expect("write");
+            std::fs::write(copies.path().join(path.file_name().expect("a name")), text).expect("write");
         }
-        let options = GatewayOptions { filename: vec![manifests.path().into()], ..Default::default() };
+        let options = GatewayOptions { filename: vec![copies.path().into()], ..Default::default() };
         let gateway = Gateway::start(BINARY, options).await;
         gateway.wait_models().await;
         let address = SocketAddr::new(gateway.bind, 8080);
-        Self { checks: expectation.checks, servers, _manifests: manifests, _gateway: gateway, address }
+        Self { checks: expectation.checks, servers, _manifests: copies, _gateway: gateway, address }
     }
 
     async fn send(&self, check: &Check) -> Answer {
@@ -253,8 +262,7 @@ fn readmes_say_what_is_tested() {
         let name = path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
         assert!(tested.contains(&format!("run(\"{name}\")")), "{name} has no test");
         let readme = std::fs::read_to_string(path.join("README.md")).expect("its README.md");
-        let text = std::fs::read_to_string(path.join("expect.yaml")).expect("its expect.yaml");
-        let expectation: Expectation = serde_saphyr::from_str(&text).expect("a well-formed expect.yaml");
+        let expectation = expectation(&name);
         for server in &expectation.servers {
             let port = server.address.rsplit_once(':').expect("a port").1;
             let mut command = format!("tidegate sim --port {port} --served-model-name {}", server.model);
@@ -266,7 +274,10 @@ fn readmes_say_what_is_tested() {
             }
             assert!(readme.lines().any(|line| line.trim_end_matches(" &") == command), "{name}: no line {command:?}");
         }
-        assert!(readme.contains(&format!("tidegate serve -f examples/{name}/manifests")), "{name}: how to serve it");
+        assert!(
+            readme.lines().any(|line| line == format!("tidegate serve -f examples/{name}")),
+            "{name}: how to serve it"
+        );
         for check in &expectation.checks {
             assert!(!check.name.is_empty() && check.times > 0, "{name}: {check:?}");
         }
