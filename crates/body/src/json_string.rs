@@ -9,47 +9,98 @@ use wide::u8x16;
 
 const LANES: usize = 16;
 const BLOCK: usize = 4 * LANES;
-/// Short strings (keys, identifiers, tokens of a stream) and lines end within these many lanes, so blocks start behind.
-const LANES_FIRST: usize = 4;
 
 /// Number of leading bytes that need no attention inside a JSON string: neither `"`, nor `\`, nor a control character.
 pub(crate) fn plain_length(bytes: &[u8]) -> usize {
+    stop(bytes, |_| None).unwrap_or(bytes.len())
+}
+
+/// Where the closing quote stands in the bytes behind an opening one.
+///
+/// # Errors
+/// The offset at which this is no JSON string: a control character, an escape that JSON does not know, or the end.
+pub(crate) fn closing_quote(bytes: &[u8]) -> Result<usize, usize> {
+    let stop = stop(bytes, |at| escape_length(bytes.get(at..)?)).unwrap_or(bytes.len());
+    if bytes.get(stop) == Some(&b'"') { Ok(stop) } else { Err(stop) }
+}
+
+/// How long the escape is that begins here; `None` when none does.
+fn escape_length(bytes: &[u8]) -> Option<usize> {
+    match bytes {
+        [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => Some(2),
+        [b'\\', b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|digit| digit.is_ascii_hexdigit()) => Some(6),
+        _ => None,
+    }
+}
+
+/// The first special byte at which `pass` gives no length to go on behind. A block is looked at once, however many
+/// special bytes it has.
+fn stop(bytes: &[u8], pass: impl Fn(usize) -> Option<usize>) -> Option<usize> {
+    let mut resume = 0;
+    // Most strings are keys, identifiers or tokens and end within one lane.
     let (lanes, _) = bytes.as_chunks::<LANES>();
-    let mut length = 0;
-    for lane in lanes.iter().take(LANES_FIRST) {
-        let marks = special(lane).to_bitmask();
-        if marks != 0 {
-            return length + marks.trailing_zeros() as usize;
+    let mut base = 0;
+    if let Some(lane) = lanes.first() {
+        if let Some(at) = first_stop(special(lane).to_bitmask().into(), base, &mut resume, &pass) {
+            return Some(at);
         }
-        length += LANES;
+        base = LANES;
     }
-    let (blocks, _) = bytes.get(length..).unwrap_or_default().as_chunks::<BLOCK>();
-    length += BLOCK * blocks.iter().take_while(|block| !has_special(block)).count();
-    let (lanes, tail) = bytes.get(length..).unwrap_or_default().as_chunks::<LANES>();
-    for lane in lanes {
-        let marks = special(lane).to_bitmask();
-        if marks != 0 {
-            return length + marks.trailing_zeros() as usize;
+    let (blocks, _) = bytes.get(base..)?.as_chunks::<BLOCK>();
+    for block in blocks {
+        let lanes = marked(block);
+        if lanes.iter().fold(u8x16::splat(0), |any, lane| any | *lane).to_bitmask() != 0 {
+            let marks = lanes.iter().rev().fold(0, |marks, lane| (marks << LANES) | u64::from(lane.to_bitmask()));
+            if let Some(at) = first_stop(marks, base, &mut resume, &pass) {
+                return Some(at);
+            }
         }
-        length += LANES;
+        base += BLOCK;
     }
-    length + tail.iter().take_while(|byte| !is_special(**byte)).count()
+    for chunk in bytes.get(base..)?.chunks(BLOCK) {
+        let marks = chunk.iter().rev().fold(0, |marks, byte| (marks << 1) | u64::from(is_special(*byte)));
+        if let Some(at) = first_stop(marks, base, &mut resume, &pass) {
+            return Some(at);
+        }
+        base += BLOCK;
+    }
+    None
+}
+
+/// The first of these marks, bit 0 standing for offset `base`, that is not passed. Those in front of `resume` lie in an
+/// escape that was.
+#[inline(always)]
+fn first_stop(mut marks: u64, base: usize, resume: &mut usize, pass: impl Fn(usize) -> Option<usize>) -> Option<usize> {
+    while marks != 0 {
+        let at = base + marks.trailing_zeros() as usize;
+        marks &= marks - 1;
+        if at >= *resume {
+            let Some(length) = pass(at) else { return Some(at) };
+            *resume = at + length;
+        }
+    }
+    None
 }
 
 fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-/// Marks the special bytes of one lane with all bits.
+/// The special bytes of one lane, marked with all bits.
 fn special(lane: &[u8; LANES]) -> u8x16 {
     let bytes = u8x16::new(*lane);
     let control = bytes.min(u8x16::splat(0x1F)).simd_eq(bytes);
     control | bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\'))
 }
 
-fn has_special(block: &[u8; BLOCK]) -> bool {
+/// The same for the lanes of a block.
+fn marked(block: &[u8; BLOCK]) -> [u8x16; BLOCK / LANES] {
     let (lanes, _) = block.as_chunks::<LANES>();
-    lanes.iter().fold(u8x16::splat(0), |marks, lane| marks | special(lane)).to_bitmask() != 0
+    let mut marks = [u8x16::splat(0); BLOCK / LANES];
+    for (mark, lane) in marks.iter_mut().zip(lanes) {
+        *mark = special(lane);
+    }
+    marks
 }
 
 /// The text of a string whose grammar has been checked, given without its quotes. `None` when it is not valid UTF-8 or
@@ -142,6 +193,20 @@ mod tests {
                     let mut bytes = vec![0xFF_u8; length];
                     bytes[at] = special;
                     assert_eq!(plain_length(&bytes), at, "length {length}, byte {special:#x}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_string_ends_where_its_quote_stands_and_escapes_are_passed_whole() {
+        for length in 0..150 {
+            for escape in [r"\\", r#"\""#, r"\u0022", r"\n\n", r#"\\\""#] {
+                let text = format!("{}{escape}{escape}{escape}", "x".repeat(length));
+                assert_eq!(closing_quote(format!("{text}\"\"").as_bytes()), Ok(text.len()), "{text}");
+                assert_eq!(closing_quote(text.as_bytes()), Err(text.len()), "{text}");
+                for wrong in [r"\x", "\n", r"\u00g0", r"\u000", "\\"] {
+                    assert_eq!(closing_quote(format!("{text}{wrong}").as_bytes()), Err(text.len()), "{text}{wrong}");
                 }
             }
         }

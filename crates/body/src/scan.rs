@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::json_string::{means, plain_length, unescape};
+use crate::json_string::{closing_quote, means, unescape};
 
 /// What a request body says at its top level.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -168,28 +168,18 @@ impl<'a> Reader<'a> {
     fn string(&mut self) -> Result<Range<usize>, ScanError> {
         self.at += 1;
         let start = self.at;
-        loop {
-            self.at += plain_length(self.rest());
-            match self.peek() {
-                Some(b'"') => {
-                    let inner = start..self.at;
-                    self.at += 1;
-                    return Ok(inner);
-                }
-                Some(b'\\') => self.escape()?,
-                Some(_) => return self.invalid("a control character in a string"),
-                None => return self.invalid("a string that does not end"),
-            }
+        let found = closing_quote(self.rest());
+        self.at += found.unwrap_or_else(|stop| stop);
+        if found.is_err() {
+            return self.invalid(match self.peek() {
+                Some(b'\\') => "an escape that JSON does not know",
+                Some(_) => "a control character in a string",
+                None => "a string that does not end",
+            });
         }
-    }
-
-    fn escape(&mut self) -> Result<(), ScanError> {
-        match self.rest() {
-            [_, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => self.at += 2,
-            [_, b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|digit| digit.is_ascii_hexdigit()) => self.at += 6,
-            _ => return self.invalid("an escape that JSON does not know"),
-        }
-        Ok(())
+        let inner = start..self.at;
+        self.at += 1;
+        Ok(inner)
     }
 
     /// One value of any kind; containers by a loop with one bit of memory per depth.
