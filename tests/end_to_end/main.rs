@@ -1,5 +1,5 @@
 //! End-to-end tests: the real binary, real sockets, simulated model servers.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 mod architecture;
 mod bad_input;
 mod clients;

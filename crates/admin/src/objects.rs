@@ -27,7 +27,7 @@ type Table = BTreeMap<ObjectKey, Arc<Stored>>;
 /// Which objects to give; what is `None` is not asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectFilter {
-    /// Kind in any case, singular or plural: `httproute`, `HTTPRoutes`.
+    /// Kind in any case, singular, plural or short: `httproute`, `HTTPRoutes`, `gtw`.
     pub kind: Option<String>,
     /// Exact namespace.
     pub namespace: Option<String>,
@@ -46,9 +46,24 @@ impl ObjectFilter {
     }
 }
 
-/// Whether `asked` means `kind`: any case, singular or plural.
+/// Short names as the kinds' CRDs and kubectl give them.
+const SHORT_NAMES: [(&str, &str); 8] = [
+    ("deploy", "deployment"),
+    ("gc", "gatewayclass"),
+    ("gtw", "gateway"),
+    ("infpool", "inferencepool"),
+    ("msrv", "modelserver"),
+    ("ns", "namespace"),
+    ("refgrant", "referencegrant"),
+    ("svc", "service"),
+];
+
+/// Whether `asked` means `kind`: any case, singular, plural or short.
 fn same_kind(asked: &str, kind: &str) -> bool {
     let (asked, kind) = (asked.to_ascii_lowercase(), kind.to_ascii_lowercase());
+    if SHORT_NAMES.contains(&(&asked, &kind)) {
+        return true;
+    }
     let plural = match kind.strip_suffix('y') {
         Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
         _ if kind.ends_with('s') => format!("{kind}es"),

@@ -124,7 +124,7 @@ fn filters_take_kinds_in_any_case_and_number() {
         };
         store.list(&filter).len()
     };
-    for kind in ["InferencePool", "inferencepool", "INFERENCEPOOLS"] {
+    for kind in ["InferencePool", "inferencepool", "INFERENCEPOOLS", "infpool"] {
         assert_eq!(count(kind, None, None), 3, "{kind}");
     }
     assert_eq!(count("inferencepools", Some("b"), None), 2);
