@@ -25,7 +25,7 @@ pub struct ActivePool {
     /// As compiled.
     pub pool: Arc<Pool>,
     /// Loads, ejections, models; endpoints by position as in [`Pool::endpoints`].
-    pub state: PoolState,
+    pub state: Arc<PoolState>,
     /// Connections and health, by the same position.
     pub upstreams: Vec<Arc<Upstream>>,
     /// Who picks.
@@ -67,7 +67,7 @@ impl Upstreams {
                 let states = upstreams.iter().map(|upstream| upstream.state.clone()).collect();
                 Arc::new(ActivePool {
                     pool: pool.clone(),
-                    state: PoolState::new(states),
+                    state: Arc::new(PoolState::new(states)),
                     upstreams,
                     picker: picker.clone(),
                 })
