@@ -17,6 +17,7 @@ pub const MODEL_AWARE: &str = "tidegate.dev/model-aware";
 /// Paths, separated by commas, that are opened although they are administrative; never the adapter paths.
 pub const ALLOW_PATHS: &str = "tidegate.dev/allow-paths";
 
+const OURS: &str = "tidegate.dev/";
 const ALL: [&str; 4] = [EMPTY_ARM, RESPONSE_MODEL, MODEL_AWARE, ALLOW_PATHS];
 /// Kinds on which they mean something.
 const CARRIERS: [&str; 2] = ["HTTPRoute", "InferencePool"];
@@ -78,10 +79,18 @@ pub(crate) fn review(kind: &str, annotations: &BTreeMap<String, String>, report:
         read(annotations, report);
         return;
     }
-    for name in annotations.keys().filter(|name| ALL.contains(&name.as_str())) {
-        let sentence = format!("has no effect on a {kind}; write it on an HTTPRoute or an InferencePool");
+    for name in annotations.keys().filter(|name| name.starts_with(OURS)) {
+        let sentence = if ALL.contains(&name.as_str()) {
+            format!("has no effect on a {kind}; write it on an HTTPRoute or an InferencePool")
+        } else {
+            unknown_annotation()
+        };
         report.warn("UnknownAnnotation", &place(name), sentence);
     }
+}
+
+fn unknown_annotation() -> String {
+    format!("is no annotation of ours and has no effect; those are {}", ALL.join(", "))
 }
 
 fn place(name: &str) -> FieldPath {
@@ -90,7 +99,7 @@ fn place(name: &str) -> FieldPath {
 
 fn read(annotations: &BTreeMap<String, String>, report: &mut Report) -> RouteAnnotations {
     let mut parsed = RouteAnnotations::default();
-    for (name, value) in annotations.iter().filter(|(name, _)| name.starts_with("tidegate.dev/")) {
+    for (name, value) in annotations.iter().filter(|(name, _)| name.starts_with(OURS)) {
         match name.as_str() {
             EMPTY_ARM => {
                 let known = [("unavailable", EmptyArm::Unavailable), ("redistribute", EmptyArm::Redistribute)];

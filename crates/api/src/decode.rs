@@ -72,9 +72,8 @@ static READERS: &[Reader] = &[
 /// Decodes and validates one document by itself.
 pub(crate) fn decode(document: &Document) -> Decoded {
     let mut report = Report::new(&document.key);
-    let metadata = metadata::read(document, &mut report);
+    let metadata = metadata::read(document);
     let resource = read(document, &mut report);
-    crate::annotation::review(&document.key.kind, &metadata.annotations, &mut report);
     let resource = resource.filter(|_| !report.has_errors());
     let mut findings = report.into_findings();
     for finding in &mut findings {
@@ -93,6 +92,8 @@ fn read(document: &Document, report: &mut Report) -> Option<Resource> {
         refuse_version(key, &document.api_version, report);
         return None;
     }
+    metadata::check(document, report);
+    crate::annotation::review(&key.kind, &metadata::read(document).annotations, report);
     let repaired = repair::repaired(document, report);
     let value = repaired.as_ref().unwrap_or(&document.value);
     (reader.read)(&Input { value, key }, report)

@@ -41,13 +41,16 @@ fn values(migration: &Migration) -> Vec<Value> {
     migration.documents.iter().map(|document| document.value.clone()).collect()
 }
 
+/// Model names with their weights.
+type Targets = Vec<(String, Option<u32>)>;
+
 /// What a set of documents says about traffic, in terms that both forms share: for each route and rule its arms, for
 /// each pool its servers, and for each pool and name its targets. Pools go by namespace and name.
 #[derive(Debug, Default, PartialEq)]
 struct Meaning {
     arms: BTreeMap<(String, usize), Vec<(String, i32)>>,
     pools: BTreeMap<String, Value>,
-    names: BTreeMap<(String, String), Vec<(String, Option<u32>)>>,
+    names: BTreeMap<(String, String), Targets>,
 }
 
 fn meaning(admitted: &[Admitted]) -> Meaning {
@@ -67,7 +70,7 @@ fn meaning(admitted: &[Admitted]) -> Meaning {
                 meaning.pools.insert(key.namespaced_name(), json!(pool));
             }
             Some(Resource::InferenceModel(model)) => {
-                let all = |targets: Vec<(String, Option<u32>)>, name: &str| {
+                let all = |targets: Targets, name: &str| {
                     if targets.is_empty() { vec![(name.to_owned(), None)] } else { targets }
                 };
                 let targets = model.targets.iter().map(|target| (target.name.clone(), target.weight)).collect();

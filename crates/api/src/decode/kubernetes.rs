@@ -43,6 +43,8 @@ pub(super) fn service_overlay() -> Overlay {
 
 pub(super) fn endpoint_slice_overlay() -> Overlay {
     base::<EndpointSlice>()
+        // The API server prints a slice without endpoints with `endpoints: null`.
+        .add("", &json!({"required": ["addressType"]}))
         .add("addressType", &json!({"enum": ["IPv4", "IPv6", "FQDN"]}))
         .add("endpoints", &json!({"maxItems": 1000}))
         .add("endpoints[].addresses", &json!({"minItems": 1, "maxItems": 100}))
@@ -101,6 +103,11 @@ pub(super) fn endpoint_slice(input: &Input<'_>, report: &mut Report) -> Option<R
 pub(super) fn secret(input: &Input<'_>, report: &mut Report) -> Option<Resource> {
     let root = Node::root(input.value);
     // A wrong value of a Secret is not repeated in messages: it may be the secret itself.
+    for field in [root.key("data"), root.key("stringData")] {
+        if field.value().is_some_and(|value| !value.is_object()) {
+            report.error("WrongType", field.path(), "is no mapping; write one line for each key of the Secret");
+        }
+    }
     for (_, value) in root.key("data").entries() {
         if value.text().is_none_or(|text| !crate::schema::TextFormat::named("byte").is_some_and(|f| f.accepts(text))) {
             report.error(

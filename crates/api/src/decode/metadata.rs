@@ -45,13 +45,18 @@ pub(super) fn shape() -> &'static Shape {
     &SHAPE
 }
 
-/// Checks and reads `metadata`.
-pub(super) fn read(document: &Document, report: &mut Report) -> Metadata {
+/// Checks `metadata` of a kind that we read. Other kinds may be named by other rules (a ClusterRole `system:node`).
+pub(super) fn check(document: &Document, report: &mut Report) {
     let node = Node::root(&document.value).key("metadata");
     match node.value() {
         Some(value) => SHAPE.check(value, node.path(), report),
         None => report.error("RequiredField", node.path(), "is missing; it must name the object: metadata: {name: …}"),
     }
+}
+
+/// Reads what can be read of `metadata`.
+pub(super) fn read(document: &Document) -> Metadata {
+    let node = Node::root(&document.value).key("metadata");
     Metadata {
         labels: texts(&node.key("labels")),
         annotations: texts(&node.key("annotations")),

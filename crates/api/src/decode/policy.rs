@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::Input;
 use super::ours::spec;
 use super::typed::{check, envelope};
+use crate::Resource;
 use crate::node::Node;
 use crate::report::Report;
 use crate::schema::Shape;
-use crate::{FieldPath, Resource};
 
 /// A mapping of which only some fields are known here.
 fn open(fields: &Value) -> Value {
@@ -85,7 +85,8 @@ fn require_target(input: &Input<'_>, report: &mut Report) {
     let many = spec.key("targetRefs");
     match (spec.key("targetRef").present(), many.present()) {
         (true, true) => report.error("Conflict", many.path(), "stands beside targetRef; write only targetRefs"),
-        (false, false) => {
+        // A selector is named as not supported already.
+        (false, false) if !spec.key("targetSelectors").present() => {
             report.error("RequiredField", many.path(), "is missing; it must list the Gateways the policy is for");
         }
         _ => {}
@@ -94,16 +95,12 @@ fn require_target(input: &Input<'_>, report: &mut Report) {
 
 fn name_unsupported(input: &Input<'_>, known: &[(&str, &[&str])], report: &mut Report) {
     for (place, names) in known {
+        let verb = if names.len() == 1 { "is" } else { "are" };
         let node = place.split('.').fold(Node::root(input.value), |node, name| node.key(name));
-        for (name, field) in node.entries().into_iter().filter(|(name, _)| !names.contains(name)) {
-            let path: &FieldPath = field.path();
-            let sentence = format!(
-                "is not supported and has no effect; of {place}, {} {} supported",
-                names.join(", "),
-                if names.len() == 1 { "is" } else { "are" }
-            );
-            let _ = name;
-            report.warn("NotSupported", path, sentence);
+        for (_, field) in node.entries().into_iter().filter(|(name, _)| !names.contains(name)) {
+            let sentence =
+                format!("is not supported and has no effect; of {place}, {} {verb} supported", names.join(", "));
+            report.warn("NotSupported", field.path(), sentence);
         }
     }
 }

@@ -343,7 +343,9 @@ fn secrets_are_not_repeated_in_messages() {
         "{apiVersion: v1, kind: Secret, metadata: {name: s}, data: {tls.key: 'top secret!'}, stringData: {a: 12345}}",
     ));
     assert_eq!(errors(&decoded).len(), 2);
-    for finding in &decoded.findings {
+    let whole = super::decoded(yaml("{apiVersion: v1, kind: Secret, metadata: {name: s}, data: top secret}"));
+    assert_eq!(errors(&whole).len(), 1);
+    for finding in decoded.findings.iter().chain(&whole.findings) {
         assert!(!finding.message.contains("top secret") && !finding.message.contains("12345"), "{}", finding.message);
     }
 }
@@ -369,4 +371,46 @@ fn positions_come_from_the_document() {
     let weight = FieldPath::root().key("spec").key("rules").index(0).key("backendRefs").index(0).key("weight");
     document.origin.positions = Arc::new(BTreeMap::from([(weight.clone(), crate::Position { line: 7, column: 3 })]));
     assert_eq!(decode(&document).findings[0].position, Some(crate::Position { line: 7, column: 3 }));
+}
+
+#[test]
+fn an_empty_slice_is_no_fault() {
+    let text = "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: s}, addressType: IPv4, endpoints: null, ports: null}";
+    let decoded = decoded(yaml(text));
+    assert_eq!(decoded.findings, []);
+    assert!(decoded.resource.is_some());
+}
+
+#[test]
+fn kinds_that_are_not_read_may_be_named_by_other_rules() {
+    let decoded = decoded(yaml(
+        "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: 'system:node', labels: 7}}",
+    ));
+    assert_eq!((decoded.resource, decoded.findings.len()), (Some(Resource::Unused), 1));
+}
+
+/// The guides' manifests as printed (without the backticks, which YAML forbids), where they are at hand.
+#[test]
+fn the_printed_guides_are_accepted_and_each_repair_is_named() {
+    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared").to_owned();
+    let shared = std::env::var("TIDEGATE_SHARED").unwrap_or(beside);
+    for (folder, expected) in
+        [("ack", &["NotUsedFromFiles"; 2][..]), ("gke", &["PrintedForm", "RepairedList", "RepairedList"])]
+    {
+        let Ok(entries) = std::fs::read_dir(format!("{shared}/manifests/{folder}")) else {
+            println!("left out: the printed {folder} manifests are not beside this checkout");
+            continue;
+        };
+        let mut reasons = Vec::new();
+        for entry in entries {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap().replace('`', "");
+            let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+            for decoded in documents.into_iter().map(decoded) {
+                assert!(decoded.resource.is_some(), "{:#?}", decoded.findings);
+                reasons.extend(decoded.findings.iter().map(|finding| finding.reason));
+            }
+        }
+        reasons.sort_unstable();
+        assert_eq!(reasons, expected, "{folder}");
+    }
 }
