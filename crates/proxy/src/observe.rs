@@ -26,6 +26,7 @@ impl Record {
     pub(crate) fn begin(connection: Arc<Connection>, head: &request::Parts) -> Box<Self> {
         let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         connection.clock.request_began(head.version);
+        connection.shared.sink.began();
         Box::new(Self {
             started: Instant::now(),
             observation: Observation {

@@ -2,8 +2,9 @@
 //!
 //! Only the recorder ([`crate::Telemetry`]) writes here, off the data plane's threads. [`families`] declares what
 //! there is, [`series`] keeps the handles of one combination of labels together so that a request costs one look-up,
-//! [`live`] asks for gauges at the moment of a scrape, and [`process`] tells about the process itself. Label values come from the configuration, from fixed
-//! words, or from [`crate::KnownModels`]; nothing that a client sends becomes one.
+//! [`live`] asks for gauges at the moment of a scrape, and [`process`] tells about the process itself. Label values
+//! come from the configuration, from fixed words, or from [`crate::KnownModels`]; nothing that a client sends becomes
+//! one.
 
 mod families;
 mod live;
@@ -14,9 +15,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-pub use live::{EndpointGauges, ListenerGauges, LiveGauges, LiveSource};
+pub use live::{EndpointGauges, LiveGauges, LiveSource};
 
 use crate::observation::Event;
 use crate::{KnownModels, Observation};
@@ -123,6 +125,11 @@ impl Metrics {
     /// Observations that found the recorder's queue full.
     pub(crate) fn dropped_observations(&self) -> Counter {
         self.families.dropped_observations.clone()
+    }
+
+    /// Requests under way.
+    pub(crate) fn in_flight(&self) -> Gauge {
+        self.families.in_flight.clone()
     }
 
     /// Access log lines that were not written, and those that were.

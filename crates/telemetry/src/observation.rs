@@ -315,6 +315,10 @@ pub enum Event {
 
 /// Takes finished requests. Called on the data plane's threads: must not block.
 pub trait ObservationSink: Send + Sync {
+    /// A request has begun; exactly one [`ObservationSink::observe`] will follow. A sink that counts only what is
+    /// finished need not write this.
+    fn began(&self) {}
+
     /// Takes one.
     fn observe(&self, observation: Observation);
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::mpsc;
 
 use crate::access_log::LogOutput;
@@ -106,6 +107,8 @@ struct Flags {
 pub struct Telemetry {
     sender: mpsc::Sender<Message>,
     dropped: Counter,
+    /// Counted here and not by the recorder: a dropped observation must not leave a request under way for good.
+    in_flight: Gauge,
     flags: Arc<Flags>,
     recorder: Arc<Mutex<Recorder>>,
     thread: Thread,
@@ -126,8 +129,8 @@ impl Telemetry {
         let flags = Arc::new(Flags::default());
         let (finished, ended) = sync_channel(1);
         let thread = spawn_recorder(recorder.clone(), flags.clone(), finished)?;
-        let dropped = metrics.dropped_observations();
-        Ok(Arc::new(Self { sender, dropped, flags, recorder, thread, ended: Mutex::new(ended), metrics }))
+        let (dropped, in_flight) = (metrics.dropped_observations(), metrics.in_flight());
+        Ok(Arc::new(Self { sender, dropped, in_flight, flags, recorder, thread, ended: Mutex::new(ended), metrics }))
     }
 
     /// Everything as OpenMetrics text ([`crate::metrics::CONTENT_TYPE`]), with all that finished before the call.
@@ -178,7 +181,12 @@ impl Telemetry {
 }
 
 impl ObservationSink for Telemetry {
+    fn began(&self) {
+        self.in_flight.inc();
+    }
+
     fn observe(&self, observation: Observation) {
+        self.in_flight.dec();
         self.send(Message::Observation(observation));
     }
 

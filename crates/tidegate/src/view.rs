@@ -106,7 +106,7 @@ pub(crate) fn gauges(active: &Active) -> LiveGauges {
             })
         })
         .collect();
-    LiveGauges { listeners: Vec::new(), endpoints }
+    LiveGauges { endpoints, ..LiveGauges::default() }
 }
 
 /// Every model name that the snapshot or a model server knows.

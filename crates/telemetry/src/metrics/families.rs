@@ -162,6 +162,7 @@ pub(super) struct Families {
     pub(super) tokens: Family<TokenLabels, Counter>,
     pub(super) bytes: Family<BytesLabels, Counter>,
     pub(super) retries: Family<ArmLabels, Counter>,
+    pub(super) in_flight: Gauge,
     pub(super) ended: Family<EndedLabels, Counter>,
     pub(super) finished: Family<FinishLabels, Counter>,
     pub(super) error_events: Family<ModelLabels, Counter>,
@@ -199,6 +200,7 @@ impl Families {
             tokens: Family::default(),
             bytes: Family::default(),
             retries: Family::default(),
+            in_flight: Gauge::default(),
             ended: Family::default(),
             finished: Family::default(),
             error_events: Family::default(),
@@ -236,6 +238,7 @@ impl Families {
             self.bytes.clone(),
         );
         registry.register("retries", "Attempts after the first", self.retries.clone());
+        registry.register("requests_in_flight", "Requests under way", self.in_flight.clone());
         registry.register("requests_ended", "Finished requests by who ended them", self.ended.clone());
         registry.register(
             "endpoint_requests",

@@ -3,6 +3,8 @@
 //! What is under way and what state endpoints are in is known to the data plane; keeping a second copy up to date here
 //! would cost every request something and could differ. The binary registers a function that reads them.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,17 +12,6 @@ use arc_swap::ArcSwapOption;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
-
-/// One listener's gauges.
-#[derive(Clone, Debug)]
-pub struct ListenerGauges {
-    /// `namespace/gateway/listener`.
-    pub listener: Arc<str>,
-    /// Requests under way.
-    pub in_flight: u64,
-    /// Client connections that are open; `None` where that is not counted.
-    pub connections: Option<u64>,
-}
 
 /// One endpoint's gauges.
 #[derive(Clone, Debug)]
@@ -40,9 +31,9 @@ pub struct EndpointGauges {
 /// Everything that is asked for at a scrape.
 #[derive(Clone, Debug, Default)]
 pub struct LiveGauges {
-    /// Per listener.
-    pub listeners: Vec<ListenerGauges>,
-    /// Per endpoint of each pool.
+    /// Client connections that are open; `None` where that is not counted.
+    pub connections: Option<u64>,
+    /// Per endpoint of each pool; what two pools of one name say of one endpoint is put together.
     pub endpoints: Vec<EndpointGauges>,
 }
 
@@ -72,19 +63,12 @@ impl Collector for LiveSource {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(read) = self.read.load_full() else { return Ok(()) };
         let gauges = read();
-        let listener = |one: &ListenerGauges, value| (one.listener.clone(), value);
-        listener_family(
-            &mut encoder,
-            "requests_in_flight",
-            "Requests under way",
-            gauges.listeners.iter().map(|one| listener(one, one.in_flight)),
-        )?;
-        listener_family(
-            &mut encoder,
-            "client_connections",
-            "Client connections that are open",
-            gauges.listeners.iter().filter_map(|one| one.connections.map(|value| listener(one, value))),
-        )?;
+        if let Some(connections) = gauges.connections {
+            encoder
+                .encode_descriptor("client_connections", "Client connections that are open", None, MetricType::Gauge)?
+                .encode_gauge(&signed(connections))?;
+        }
+        let endpoints = put_together(gauges.endpoints);
         let endpoint_gauges: [(&str, &str, ReadEndpoint); 3] = [
             ("endpoint_requests_in_flight", "Requests of ours under way at an endpoint", |one| Some(one.in_flight)),
             ("endpoint_ejected", "1 while an endpoint is passed over after failures", |one| {
@@ -93,27 +77,29 @@ impl Collector for LiveSource {
             ("endpoint_models", "Models that an endpoint lists; absent while it has not answered", |one| one.models),
         ];
         for (name, help, value) in endpoint_gauges {
-            endpoint_family(&mut encoder, name, help, &gauges.endpoints, value)?;
+            endpoint_family(&mut encoder, name, help, &endpoints, value)?;
         }
         Ok(())
     }
 }
 
-fn listener_family(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    values: impl Iterator<Item = (Arc<str>, u64)>,
-) -> Result<(), fmt::Error> {
-    let mut values = values.peekable();
-    if values.peek().is_none() {
-        return Ok(());
+/// A Service and an InferencePool may share a name and a server; Prometheus takes each series once.
+fn put_together(endpoints: Vec<EndpointGauges>) -> Vec<EndpointGauges> {
+    let mut by_name: BTreeMap<(Arc<str>, Arc<str>), EndpointGauges> = BTreeMap::new();
+    for one in endpoints {
+        match by_name.entry((one.pool.clone(), one.endpoint.clone())) {
+            Entry::Vacant(entry) => {
+                entry.insert(one);
+            }
+            Entry::Occupied(mut entry) => {
+                let all = entry.get_mut();
+                all.in_flight = all.in_flight.saturating_add(one.in_flight);
+                all.ejected |= one.ejected;
+                all.models = all.models.max(one.models);
+            }
+        }
     }
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for (listener, value) in values {
-        family.encode_family(&[("listener", &*listener)])?.encode_gauge(&signed(value))?;
-    }
-    Ok(())
+    by_name.into_values().collect()
 }
 
 fn endpoint_family(

@@ -154,7 +154,7 @@ fn events_reloads_and_live_gauges_appear() {
     );
     metrics.reload(ReloadOutcome::Failed, None);
     metrics.live().set(move || LiveGauges {
-        listeners: vec![ListenerGauges { listener: "default/gateway/http".into(), in_flight: 5, connections: Some(6) }],
+        connections: Some(6),
         endpoints: vec![
             EndpointGauges {
                 pool: pool.clone(),
@@ -162,6 +162,13 @@ fn events_reloads_and_live_gauges_appear() {
                 in_flight: 4,
                 ejected: true,
                 models: Some(2),
+            },
+            EndpointGauges {
+                pool: pool.clone(),
+                endpoint: endpoint.clone(),
+                in_flight: 3,
+                ejected: false,
+                models: None,
             },
             EndpointGauges {
                 pool: pool.clone(),
@@ -182,9 +189,8 @@ fn events_reloads_and_live_gauges_appear() {
         ("tidegate_config_generation".into(), 7.0),
         ("tidegate_config_last_applied_timestamp_seconds".into(), 1_700_000_000.0),
         (r#"tidegate_config_findings{severity="warning"}"#.into(), 2.0),
-        (r#"tidegate_requests_in_flight{listener="default/gateway/http"}"#.into(), 5.0),
-        (r#"tidegate_client_connections{listener="default/gateway/http"}"#.into(), 6.0),
-        (format!("tidegate_endpoint_requests_in_flight{{{endpoint}}}"), 4.0),
+        ("tidegate_client_connections".into(), 6.0),
+        (format!("tidegate_endpoint_requests_in_flight{{{endpoint}}}"), 7.0),
         (format!("tidegate_endpoint_ejected{{{endpoint}}}"), 1.0),
         (format!("tidegate_endpoint_models{{{endpoint}}}"), 2.0),
         ("tidegate_observations_dropped_total".into(), 0.0),

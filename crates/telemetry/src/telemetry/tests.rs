@@ -113,6 +113,22 @@ fn a_scrape_has_all_that_finished_before_it() {
 }
 
 #[test]
+fn requests_under_way_are_counted_although_observations_are_dropped() {
+    let telemetry = Telemetry::start(Options { queue: 1, ..Options::default() }).unwrap();
+    for _ in 0..10 {
+        telemetry.began();
+    }
+    let recorder = telemetry.recorder.lock();
+    for number in 0..7 {
+        telemetry.observe(logged(number));
+    }
+    drop(recorder);
+    let text = telemetry.render();
+    assert_eq!(count(&text, "tidegate_requests_in_flight"), 3);
+    assert_eq!(count(&text, "tidegate_observations_dropped_total"), 6);
+}
+
+#[test]
 fn a_blocked_output_stalls_nobody_and_drops_are_counted() {
     let (sender, lines) = channel();
     let gate = Arc::new((Mutex::new(false), Condvar::new()));
