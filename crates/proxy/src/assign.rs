@@ -145,3 +145,6 @@ impl Masks {
 fn serves(pool: &ActivePool, model: &str) -> Option<bool> {
     if pool.pool.models.rule(Some(model)).is_some() { Some(true) } else { pool.state.serves(model) }
 }
+
+#[cfg(test)]
+mod tests;

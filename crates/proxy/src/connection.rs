@@ -65,7 +65,7 @@ impl Stop {
         }
     }
 
-    /// Which task to wake; a task's waker stays the same, so that once is enough.
+    /// Which task to wake at the next stage; a task's waker stays the same, so that once per stage is enough.
     pub(crate) fn register(&self, waker: &std::task::Waker) {
         self.waker.register(waker);
     }

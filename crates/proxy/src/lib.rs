@@ -12,6 +12,8 @@ mod error;
 pub mod forward;
 mod guard;
 mod listen;
+mod mirror;
+mod models;
 mod observe;
 mod proxy;
 mod read;
@@ -21,6 +23,8 @@ mod rewrite;
 mod spine;
 mod standin;
 mod table;
+#[cfg(test)]
+mod testing;
 pub mod upstream;
 
 pub use listen::BindResult;

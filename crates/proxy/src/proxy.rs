@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::active::{Active, Upstreams};
 use crate::listen::{BindResult, Listeners};
+use crate::mirror::Mirrors;
 use crate::table::{Budgets, Table};
 
 /// What a data plane is made of.
@@ -29,6 +30,7 @@ pub struct ProxyOptions {
 pub(crate) struct Shared {
     pub(crate) table: ArcSwap<Table>,
     pub(crate) sink: Arc<dyn ObservationSink>,
+    pub(crate) mirrors: Mirrors,
 }
 
 /// A data plane.
@@ -49,7 +51,7 @@ impl Proxy {
         let nothing = Arc::new(Active { snapshot: Arc::default(), pools: Vec::new() });
         let table = ArcSwap::from_pointee(Table::new(nothing, &mut Budgets::new()));
         Arc::new(Self {
-            shared: Arc::new(Shared { table, sink }),
+            shared: Arc::new(Shared { table, sink, mirrors: Mirrors::new() }),
             picker,
             upstreams: Upstreams::default(),
             budgets: Mutex::default(),
@@ -85,5 +87,6 @@ impl Proxy {
     pub async fn shutdown(&self, grace: Duration) {
         let _turn = self.applying.acquire().await;
         self.listeners.shutdown(grace).await;
+        self.shared.mirrors.shutdown().await;
     }
 }

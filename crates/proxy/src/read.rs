@@ -31,6 +31,8 @@ pub(crate) struct ReadBody {
     pub(crate) place: ModelPlace,
     /// `stream: true`.
     pub(crate) stream: bool,
+    /// It was taken into memory; else it still is to come from the client.
+    pub(crate) kept: bool,
 }
 
 /// Where in a body a model's name stands, or could.
@@ -78,14 +80,33 @@ pub(crate) async fn read(
             "compressed request bodies are not read here; send the body without Content-Encoding",
         ));
     }
-    if content_length(&head.headers).is_some_and(|length| length > limits.body_bytes) {
-        return Err(too_large(limits));
+    let kept = keep(head, body, limits, started).await?;
+    if head.method != Method::POST || (kept.bytes.is_empty() && content(&head.headers) != Content::Json) {
+        return Ok(kept);
     }
-    let bytes = collect(body, limits, started).await?;
-    if head.method != Method::POST || (bytes.is_empty() && content(&head.headers) != Content::Json) {
-        return Ok(ReadBody { bytes, ..ReadBody::default() });
+    interpret(&head.headers, kept.bytes)
+}
+
+/// Takes the body of a request into memory and does not look at it.
+///
+/// # Errors
+/// 408 or 413; see [`Reason`].
+pub(crate) async fn keep(
+    head: &request::Parts,
+    body: &mut Option<Incoming>,
+    limits: &Limits,
+    started: Instant,
+) -> Result<ReadBody, Refusal> {
+    check_length(&head.headers, limits)?;
+    Ok(ReadBody { bytes: collect(body, limits, started).await?, kept: true, ..ReadBody::default() })
+}
+
+/// Refuses a body whose announced length is over the limit, before a byte of it is read.
+pub(crate) fn check_length(headers: &HeaderMap, limits: &Limits) -> Result<(), Refusal> {
+    match content_length(headers) {
+        Some(length) if length > limits.body_bytes => Err(too_large(limits)),
+        _ => Ok(()),
     }
-    interpret(&head.headers, bytes)
 }
 
 /// What a POST's body says.
@@ -105,7 +126,7 @@ fn interpret(headers: &HeaderMap, bytes: Bytes) -> Result<ReadBody, Refusal> {
         // Clients forget the content type. What reads as JSON is treated so, all else passes by its route alone.
         Content::Other => scan::scan(&bytes).map(json).unwrap_or_default(),
     };
-    Ok(ReadBody { model, place, stream, bytes })
+    Ok(ReadBody { model, place, stream, bytes, kept: true })
 }
 
 fn json(scanned: scan::Scan<'_>) -> (Option<String>, ModelPlace, bool) {
@@ -207,7 +228,7 @@ fn ends_with(text: &str, suffix: &str) -> bool {
 }
 
 /// 413, naming the limit.
-pub(crate) fn too_large(limits: &Limits) -> Refusal {
+fn too_large(limits: &Limits) -> Refusal {
     let message = format!("the request's body is larger than this gateway's limit of {} bytes", limits.body_bytes);
     Refusal::new(Reason::BodyTooLarge, message)
 }

@@ -3,13 +3,13 @@
 //! Header filters, host, path, forwarding headers, and the model's name spliced into the body. Must not decide
 //! anything: the rule and the arm say what changes.
 
-use bytes::Bytes;
 use http::header::{self, CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, request};
 use tidegate_body::splice;
 use tidegate_routing::snapshot::{Filters, HeaderChanges, PathRewrite};
 
 use crate::connection::Connection;
+use crate::forward::ForwardBody;
 use crate::read::{ModelPlace, ReadBody};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -131,8 +131,11 @@ pub(crate) fn head(
     }
 }
 
-/// The body for an endpoint: the same bytes, but for the model's name.
-pub(crate) fn body(read: &ReadBody, target: Option<&str>) -> Vec<Bytes> {
+/// The body for an endpoint, the same bytes but for the model's name; Content-Length follows.
+pub(crate) fn body(headers: &mut HeaderMap, read: &ReadBody, target: Option<&str>) -> ForwardBody {
+    if read.bytes.is_empty() {
+        return ForwardBody::Empty;
+    }
     let changed = target.filter(|target| read.model.as_deref() != Some(target));
     let spliced = match (changed, &read.place) {
         (Some(target), ModelPlace::Json(span)) => splice::replace(&read.bytes, span, target),
@@ -140,15 +143,13 @@ pub(crate) fn body(read: &ReadBody, target: Option<&str>) -> Vec<Bytes> {
             splice::insert(&read.bytes, *object_start, *empty, target)
         }
         (Some(target), ModelPlace::Multipart(span)) => splice::replace_raw(&read.bytes, span, target),
-        (None, _) | (Some(_), ModelPlace::None) => return vec![read.bytes.clone()],
+        (None, _) | (Some(_), ModelPlace::None) => {
+            splice::Spliced { length: read.bytes.len(), parts: vec![read.bytes.clone()] }
+        }
     };
-    spliced.parts
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(spliced.length));
+    ForwardBody::Buffered(spliced.parts)
 }
 
-/// Sets Content-Length to a body's length; `None` when there is none and none was announced.
-pub(crate) fn set_length(headers: &mut HeaderMap, parts: &[Bytes]) {
-    let length: usize = parts.iter().map(Bytes::len).sum();
-    if length > 0 || headers.contains_key(CONTENT_LENGTH) {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    }
-}
+#[cfg(test)]
+mod tests;

