@@ -34,16 +34,17 @@ impl Catalogue {
         of(GROUP_ALPHA) && !of(GROUP_V1)
     }
 
-    /// The pool that a reference means before migration: without group the v1 pool of that name, else the older one.
+    /// The pool that a reference means after migration.
     fn pool(&self, namespace: &str, reference: &PoolRef) -> ObjectKey {
-        let key = |group: &str| ObjectKey::new(group, "InferencePool", namespace, &reference.name);
-        match &reference.group {
-            Some(group) => key(group),
-            None if self.objects.contains(&key(GROUP_ALPHA)) && !self.objects.contains(&key(GROUP_V1)) => {
-                key(GROUP_ALPHA)
-            }
-            None => key(GROUP_V1),
-        }
+        let group = self.group(namespace, &reference.name, reference.group.as_deref());
+        ObjectKey::new(group, "InferencePool", namespace, &reference.name)
+    }
+
+    /// What to say of a reference that led nowhere, because only the older group has the pool, and leads to it now.
+    pub(crate) fn healed(&self, namespace: &str, name: &str, written: Option<&str>) -> Option<String> {
+        (written == Some(GROUP_V1) && self.moves(namespace, name)).then(|| {
+            format!("names the v1 InferencePool {name:?}, which there was not; it now leads to the pool that has moved there")
+        })
     }
 
     /// The group to write in a reference to a pool.

@@ -35,6 +35,7 @@ pub(crate) fn migrate(one: &Admitted, model: &InferenceModel, catalogue: &Catalo
     if let Some(criticality) = model.criticality {
         comments.push(criticality_comment(criticality));
     }
+    comments.extend(catalogue.healed(&key.namespace, &model.pool.name, model.pool.group.as_deref()));
     if rules.is_empty() {
         migration.notes.extend(comments.iter().map(|comment| format!("{key}: {comment}")));
         return;
@@ -111,13 +112,16 @@ pub(crate) fn move_objective(
 
 fn move_group(one: &Admitted, pool: &PoolRef, catalogue: &Catalogue, migration: &mut Migration) {
     let key = &one.document.key;
+    let mut comments: Vec<String> =
+        catalogue.healed(&key.namespace, &pool.name, pool.group.as_deref()).into_iter().collect();
     let mut spec = one.document.value.get("spec").cloned().unwrap_or_else(|| json!({}));
     edit::set(&mut spec, "poolRef", pool_ref(&key.namespace, pool, catalogue));
     if key.group == GROUP_ALPHA && catalogue.is_taken(&key.kind, &key.namespace, &key.name) {
         let mut value = one.document.value.clone();
         edit::set(&mut value, "spec", spec);
-        let comment = "stays in the older group, because the current one already has an object of its name".to_owned();
-        migration.with_comments(one, value, vec![comment]);
+        let comment = "stays in the older group, because the current one already has an object of its name";
+        comments.push(comment.to_owned());
+        migration.with_comments(one, value, comments);
         return;
     }
     let value = if key.group == GROUP_ALPHA {
@@ -127,5 +131,5 @@ fn move_group(one: &Admitted, pool: &PoolRef, catalogue: &Catalogue, migration: 
         edit::set(&mut value, "spec", spec);
         value
     };
-    migration.documents.push(crate::MigratedDocument { value, comments: Vec::new() });
+    migration.with_comments(one, value, comments);
 }

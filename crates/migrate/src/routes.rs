@@ -5,10 +5,11 @@ use tidegate_api::inference::{GROUP_ALPHA, GROUP_V1};
 use tidegate_routing::Admitted;
 
 use crate::catalogue::Catalogue;
-use crate::{MigratedDocument, Migration, edit};
+use crate::{Migration, edit};
 
 /// A route: v1, `rules` as a list, groups of pools written out.
 pub(crate) fn migrate(one: &Admitted, catalogue: &Catalogue, migration: &mut Migration) {
+    let mut comments = Vec::new();
     let mut value = one.document.value.clone();
     edit::set(&mut value, "apiVersion", "gateway.networking.k8s.io/v1".into());
     if let Some(rules) = value.pointer_mut("/spec/rules") {
@@ -16,36 +17,38 @@ pub(crate) fn migrate(one: &Admitted, catalogue: &Catalogue, migration: &mut Mig
             *rules = json!([rules.take()]);
         }
         for rule in rules.as_array_mut().into_iter().flatten() {
-            migrate_rule(rule, &one.document.key.namespace, catalogue);
+            migrate_rule(rule, &one.document.key.namespace, catalogue, &mut comments);
         }
     }
-    migration.documents.push(MigratedDocument { value, comments: Vec::new() });
+    migration.with_comments(one, value, comments);
 }
 
-fn migrate_rule(rule: &mut Value, namespace: &str, catalogue: &Catalogue) {
-    move_mirrors(rule, namespace, catalogue);
+fn migrate_rule(rule: &mut Value, namespace: &str, catalogue: &Catalogue, comments: &mut Vec<String>) {
+    move_mirrors(rule, namespace, catalogue, comments);
     for backend in rule.get_mut("backendRefs").and_then(Value::as_array_mut).into_iter().flatten() {
-        move_reference(backend, namespace, catalogue);
-        move_mirrors(backend, namespace, catalogue);
+        move_reference(backend, namespace, catalogue, comments);
+        move_mirrors(backend, namespace, catalogue, comments);
     }
 }
 
-fn move_mirrors(holder: &mut Value, namespace: &str, catalogue: &Catalogue) {
+fn move_mirrors(holder: &mut Value, namespace: &str, catalogue: &Catalogue, comments: &mut Vec<String>) {
     for filter in holder.get_mut("filters").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(reference) = filter.pointer_mut("/requestMirror/backendRef") {
-            move_reference(reference, namespace, catalogue);
+            move_reference(reference, namespace, catalogue, comments);
         }
     }
 }
 
 /// Writes the group of a reference to an InferencePool out, as the one where the pool will be.
-fn move_reference(reference: &mut Value, route_namespace: &str, catalogue: &Catalogue) {
+fn move_reference(reference: &mut Value, route_namespace: &str, catalogue: &Catalogue, comments: &mut Vec<String>) {
     if reference.get("kind").and_then(Value::as_str) != Some("InferencePool") {
         return;
     }
     let text = |name: &str| reference.get(name).and_then(Value::as_str);
     let namespace = text("namespace").unwrap_or(route_namespace);
-    let group = catalogue.group(namespace, text("name").unwrap_or_default(), text("group")).to_owned();
+    let name = text("name").unwrap_or_default();
+    comments.extend(catalogue.healed(namespace, name, text("group")));
+    let group = catalogue.group(namespace, name, text("group")).to_owned();
     if let Some(mapping) = reference.as_object_mut() {
         edit::set_first(mapping, "group", group.into());
     }

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidegate_api::inference::{GROUP_ALPHA, GROUP_V1, PoolRef};
 use tidegate_api::{Document, ObjectKey, Origin, Resource, Severity, decode};
@@ -37,54 +38,89 @@ fn admit_one(index: usize, value: &Value) -> Admitted {
     }
 }
 
-fn values(migration: &Migration) -> Vec<Value> {
+fn values_of(migration: &Migration) -> Vec<Value> {
     migration.documents.iter().map(|document| document.value.clone()).collect()
 }
 
 /// Model names with their weights.
 type Targets = Vec<(String, Option<u32>)>;
 
-/// What a set of documents says about traffic, in terms that both forms share: for each route and rule its arms, for
-/// each pool its servers, and for each pool and name its targets. Pools go by namespace and name.
+/// What a set of documents says about traffic, in terms that both forms share: for each route and rule its arms, and
+/// for each pool and name the targets in force. A pool is known by its servers, not by its group.
 #[derive(Debug, Default, PartialEq)]
 struct Meaning {
     arms: BTreeMap<(String, usize), Vec<(String, i32)>>,
-    pools: BTreeMap<String, Value>,
+    pools: BTreeSet<String>,
     names: BTreeMap<(String, String), Targets>,
 }
 
+/// Who has a name in a pool: a Rewrite before an InferenceModel, then the older, then by namespace and name.
+type Rank = (bool, Option<String>, String);
+
+#[derive(Default)]
+struct Claims(BTreeMap<(String, String), (Rank, Targets)>);
+
+impl Claims {
+    fn add(&mut self, one: &Admitted, pool: &str, model: &str, targets: Targets) {
+        let key = &one.document.key;
+        let rank = (key.kind == "InferenceModel", one.metadata.created.clone(), key.namespaced_name());
+        let place = (pool.to_owned(), model.to_owned());
+        if self.0.get(&place).is_none_or(|(first, _)| rank < *first) {
+            self.0.insert(place, (rank, targets));
+        }
+    }
+}
+
+/// Where references lead: without a group to v1's pool before the older's, with the older group to that alone. A
+/// reference to a v1 pool that only the older group has led nowhere; migration leads it there, and says so.
+struct Pools(BTreeMap<ObjectKey, String>);
+
+impl Pools {
+    fn of(admitted: &[Admitted]) -> Self {
+        let described = admitted.iter().filter_map(|one| match one.resource.as_deref() {
+            Some(Resource::InferencePool(pool)) => Some((one.document.key.clone(), json!(pool).to_string())),
+            _ => None,
+        });
+        Self(described.collect())
+    }
+
+    fn lead(&self, namespace: &str, group: Option<&str>, name: &str) -> String {
+        let pool = |group: &str| self.0.get(&ObjectKey::new(group, "InferencePool", namespace, name));
+        let found = match group {
+            None | Some(GROUP_V1) => pool(GROUP_V1).or_else(|| pool(GROUP_ALPHA)),
+            Some(group) => pool(group),
+        };
+        found.cloned().unwrap_or_else(|| "nowhere".to_owned())
+    }
+
+    fn of_reference(&self, one: &Admitted, pool: &PoolRef) -> String {
+        self.lead(&one.document.key.namespace, pool.group.as_deref(), &pool.name)
+    }
+}
+
 fn meaning(admitted: &[Admitted]) -> Meaning {
-    let pools: BTreeSet<&ObjectKey> =
-        admitted.iter().map(|one| &one.document.key).filter(|key| key.kind == "InferencePool").collect();
-    let lead = |namespace: &str, group: Option<&str>, name: &str| {
-        let exists = |group: &str| pools.contains(&ObjectKey::new(group, "InferencePool", namespace, name));
-        let found = group.map_or_else(|| exists(GROUP_V1) || exists(GROUP_ALPHA), exists);
-        if found { format!("{namespace}/{name}") } else { "nowhere".to_owned() }
-    };
-    let pool_of = |one: &Admitted, pool: &PoolRef| lead(&one.document.key.namespace, pool.group.as_deref(), &pool.name);
-    let mut meaning = Meaning::default();
+    let pools = Pools::of(admitted);
+    let mut claims = Claims::default();
+    let mut meaning = Meaning { pools: pools.0.values().cloned().collect(), ..Meaning::default() };
     for one in admitted {
         let key = &one.document.key;
         match one.resource.as_deref() {
-            Some(Resource::InferencePool(pool)) => {
-                meaning.pools.insert(key.namespaced_name(), json!(pool));
-            }
             Some(Resource::InferenceModel(model)) => {
-                let all = |targets: Targets, name: &str| {
-                    if targets.is_empty() { vec![(name.to_owned(), None)] } else { targets }
+                let pool = pools.of_reference(one, &model.pool);
+                let targets = match model.targets.as_slice() {
+                    [] => vec![(model.model_name.clone(), None)],
+                    targets => targets.iter().map(|target| (target.name.clone(), target.weight)).collect(),
                 };
-                let targets = model.targets.iter().map(|target| (target.name.clone(), target.weight)).collect();
-                let pool = pool_of(one, &model.pool);
-                meaning.names.insert((pool.clone(), model.model_name.clone()), all(targets, &model.model_name));
+                claims.add(one, &pool, &model.model_name, targets);
                 for target in model.targets.iter().filter(|_| model.printed_versions) {
-                    meaning.names.insert((pool.clone(), target.name.clone()), vec![(target.name.clone(), None)]);
+                    claims.add(one, &pool, &target.name, vec![(target.name.clone(), None)]);
                 }
             }
             Some(Resource::InferenceModelRewrite(rewrite)) => {
                 for rule in &rewrite.rules {
-                    let targets: Vec<_> = rule.targets.iter().map(|one| (one.name.clone(), one.weight)).collect();
+                    let targets: Targets = rule.targets.iter().map(|one| (one.name.clone(), one.weight)).collect();
                     for model in &rule.models {
-                        meaning.names.insert((pool_of(one, &rewrite.pool), model.clone()), targets.clone());
+                        claims.add(one, &pools.of_reference(one, &rewrite.pool), model, targets.clone());
                     }
                 }
             }
@@ -92,7 +128,7 @@ fn meaning(admitted: &[Admitted]) -> Meaning {
                 for (index, rule) in route.spec.rules.iter().flatten().enumerate() {
                     let arms = rule.backend_refs.iter().flatten().map(|arm| {
                         let namespace = arm.namespace.as_deref().unwrap_or(&key.namespace);
-                        (lead(namespace, arm.group.as_deref(), &arm.name), arm.weight.unwrap_or(1))
+                        (pools.lead(namespace, arm.group.as_deref(), &arm.name), arm.weight.unwrap_or(1))
                     });
                     meaning.arms.insert((key.namespaced_name(), index), arms.collect());
                 }
@@ -100,6 +136,9 @@ fn meaning(admitted: &[Admitted]) -> Meaning {
             _ => {}
         }
     }
+    // Nobody can ask a pool that is not there.
+    let in_force = claims.0.into_iter().filter(|((pool, _), _)| pool != "nowhere");
+    meaning.names = in_force.map(|(place, (_, targets))| (place, targets)).collect();
     meaning
 }
 
@@ -107,15 +146,15 @@ fn meaning(admitted: &[Admitted]) -> Meaning {
 fn migrated(text: &str) -> (Vec<Value>, Migration) {
     let input = admit(&documents(text));
     let migration = migrate(&input);
-    let output = admit(&values(&migration));
+    let output = admit(&values_of(&migration));
     assert_eq!(meaning(&input), meaning(&output), "the splits have changed");
     for one in &output {
         let loud: Vec<_> = one.findings.iter().filter(|finding| finding.severity != Severity::Note).collect();
         assert!(loud.is_empty(), "{loud:#?}");
         assert!(one.resource.is_some());
     }
-    assert_eq!(values(&migrate(&output)), values(&migration), "a second migration must change nothing");
-    (values(&migration), migration)
+    assert_eq!(values_of(&migrate(&output)), values_of(&migration), "a second migration must change nothing");
+    (values_of(&migration), migration)
 }
 
 /// The printed guides where they are at hand; `None` says which test was left out.
@@ -265,7 +304,7 @@ spec:
     // Beside a v1 pool of its name, the old pool and what means it stay.
     let both = admit(&documents(&format!("{OLD_POOL}{NEW_POOL}{route}")));
     let migration = migrate(&both);
-    let kept = values(&migration);
+    let kept = values_of(&migration);
     assert_eq!(groups(&kept), [json!(GROUP_V1), json!(GROUP_V1), json!(GROUP_ALPHA), json!(GROUP_ALPHA), Value::Null]);
     assert_eq!(kept[0], documents(OLD_POOL)[0]);
     assert!(migration.notes[0].contains("stays in the older group"), "{:?}", migration.notes);
@@ -293,7 +332,7 @@ spec: {{modelName: b, poolRef: {{name: p}}}}
     );
     let migration = migrate(&admit(&documents(&text)));
     let rewrites: Vec<Value> =
-        values(&migration).into_iter().filter(|value| value["kind"] == "InferenceModelRewrite").collect();
+        values_of(&migration).into_iter().filter(|value| value["kind"] == "InferenceModelRewrite").collect();
     let names: Vec<&Value> = rewrites.iter().map(|value| &value["metadata"]["name"]).collect();
     assert_eq!(names, ["m", "other"]);
     assert!(rewrites.iter().all(|value| value["apiVersion"] == "llm-d.ai/v1alpha2"));
@@ -302,10 +341,47 @@ spec: {{modelName: b, poolRef: {{name: p}}}}
 }
 
 #[test]
+fn a_reference_ahead_of_its_pool_is_healed_aloud() {
+    let (values, migration) = migrated(&format!(
+        "{OLD_POOL}
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: r}}
+spec: {{rules: [{{backendRefs: [{{group: inference.networking.k8s.io, kind: InferencePool, name: p}}]}}]}}
+"
+    ));
+    assert_eq!(values[1]["spec"]["rules"][0]["backendRefs"][0]["group"], GROUP_V1);
+    assert!(
+        migration.notes[0].starts_with("HTTPRoute default/r: names the v1 InferencePool \"p\""),
+        "{:?}",
+        migration.notes
+    );
+}
+
+#[test]
+fn a_model_whose_name_a_rewrite_has_gets_another() {
+    let (values, _) = migrated(&format!(
+        "{OLD_POOL}
+apiVersion: llm-d.ai/v1alpha2
+kind: InferenceModelRewrite
+metadata: {{name: m}}
+spec: {{poolRef: {{name: p}}, rules: [{{matches: [{{model: {{value: a}}}}], targets: [{{modelRewrite: a1}}]}}]}}
+---
+apiVersion: inference.networking.x-k8s.io/v1alpha2
+kind: InferenceModel
+metadata: {{name: m}}
+spec: {{modelName: b, poolRef: {{name: p}}, targetModels: [{{name: b1}}]}}
+"
+    ));
+    assert_eq!(values[1]["metadata"]["name"], "m");
+    assert_eq!(values[2]["metadata"]["name"], "m-model");
+}
+
+#[test]
 fn what_is_not_accepted_stays_with_a_comment() {
     let text = "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: r}, spec: {rules: 7}}";
     let migration = migrate(&admit(&documents(text)));
-    assert_eq!(values(&migration), documents(text));
+    assert_eq!(values_of(&migration), documents(text));
     assert!(migration.documents[0].comments[0].contains("spec.rules is 7"), "{:?}", migration.documents[0].comments);
     assert_eq!(migration.notes.len(), 1);
 }
@@ -347,4 +423,123 @@ metadata: {name: s, labels: {a: old}}
 spec: {address: 127.0.0.1:1}
 ";
     assert_eq!(migrated(text).0, documents(text));
+}
+
+fn group() -> impl Strategy<Value = Option<&'static str>> {
+    prop_oneof![Just(None), Just(Some(GROUP_V1)), Just(Some(GROUP_ALPHA))]
+}
+
+fn reference(group: Option<&str>, name: &str) -> Value {
+    let mut value = json!({"kind": "InferencePool", "name": name});
+    if let Some(group) = group {
+        value["group"] = group.into();
+    }
+    value
+}
+
+prop_compose! {
+    fn any_pool()(old in any::<bool>(), name in "[pq]") -> Value {
+        // Its servers tell it from a pool of the same name in the other group.
+        let selector = json!({"pool": format!("{name}-{old}")});
+        if old {
+            json!({
+                "apiVersion": "inference.networking.x-k8s.io/v1alpha2", "kind": "InferencePool",
+                "metadata": {"name": name},
+                "spec": {"selector": selector, "targetPortNumber": 8000, "extensionRef": {"name": "epp"}},
+            })
+        } else {
+            json!({
+                "apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool", "metadata": {"name": name},
+                "spec": {"selector": {"matchLabels": selector}, "targetPorts": [{"number": 8000}]},
+            })
+        }
+    }
+}
+
+prop_compose! {
+    fn any_model()(
+        name in "m[0-3]", model in "[abc]", pool in "[pqr]", group in group(),
+        targets in prop::collection::vec(("[abcde]", 1..100_u32), 0..4), weighted in any::<bool>(), printed in any::<bool>(),
+    ) -> Value {
+        let printed = printed && !targets.is_empty();
+        let entry = |(name, weight): &(String, u32)| {
+            let mut entry = if printed {
+                json!({"modelName": name, "poolRef": reference(group, &pool)})
+            } else {
+                json!({"name": name})
+            };
+            if weighted {
+                entry["weight"] = (*weight).into();
+            }
+            entry
+        };
+        let entries: Vec<Value> = targets.iter().map(entry).collect();
+        let spec = if printed {
+            json!({"versions": entries})
+        } else {
+            json!({"modelName": model, "poolRef": reference(group, &pool), "targetModels": entries})
+        };
+        json!({
+            "apiVersion": "inference.networking.x-k8s.io/v1alpha2", "kind": "InferenceModel",
+            "metadata": {"name": name}, "spec": spec,
+        })
+    }
+}
+
+prop_compose! {
+    fn any_rewrite()(name in "w[0-2]", old in any::<bool>(), model in "[abc]", pool in "[pqr]", group in group()) -> Value {
+        json!({
+            "apiVersion": if old { "inference.networking.x-k8s.io/v1alpha2" } else { "llm-d.ai/v1alpha2" },
+            "kind": "InferenceModelRewrite", "metadata": {"name": name},
+            "spec": {
+                "poolRef": reference(group, &pool),
+                "rules": [{"matches": [{"model": {"value": model}}], "targets": [{"modelRewrite": format!("by-{name}-{old}")}]}],
+            },
+        })
+    }
+}
+
+prop_compose! {
+    fn any_route()(
+        name in "r[01]", arms in prop::collection::vec(("[pqr]", group(), 0..100_i32), 1..4), mapping in any::<bool>(),
+    ) -> Value {
+        let arms: Vec<Value> = arms
+            .iter()
+            .map(|(pool, group, weight)| {
+                let mut arm = reference(*group, pool);
+                arm["weight"] = (*weight).into();
+                arm
+            })
+            .collect();
+        let rule = json!({"backendRefs": arms});
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": name},
+            "spec": {"rules": if mapping { rule } else { json!([rule]) }},
+        })
+    }
+}
+
+proptest! {
+    /// Whatever pools of either group, models in either form, rewrites and routes there are: the splits stay.
+    #[test]
+    fn any_set_keeps_its_splits(
+        values in prop::collection::vec(prop_oneof![any_pool(), any_model(), any_rewrite(), any_route()], 0..16),
+        ages in prop::collection::vec(0..3_u32, 16), aged in any::<bool>(),
+    ) {
+        let mut last = BTreeMap::new();
+        for (mut value, age) in values.into_iter().zip(ages) {
+            if aged {
+                value["metadata"]["creationTimestamp"] = format!("202{age}-01-01T00:00:00Z").into();
+            }
+            let group = value["apiVersion"].as_str().unwrap().split('/').next().unwrap().to_owned();
+            last.insert((group, value["kind"].to_string(), value["metadata"]["name"].to_string()), value);
+        }
+        let input = admit(&last.into_values().collect::<Vec<_>>());
+        prop_assert!(input.iter().all(|one| one.resource.is_some()));
+        let output = admit(&values_of(&migrate(&input)));
+        prop_assert!(output.iter().all(|one| one.resource.is_some()));
+        prop_assert_eq!(meaning(&input), meaning(&output));
+        let keys: BTreeSet<_> = output.iter().map(|one| one.document.key.clone()).collect();
+        prop_assert_eq!(keys.len(), output.len(), "two documents describe one object");
+    }
 }
