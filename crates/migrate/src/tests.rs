@@ -8,6 +8,8 @@ use tidegate_api::{Document, ObjectKey, Origin, Resource, Severity, decode};
 
 use super::*;
 
+mod compiled;
+
 /// Documents as the files source gives them.
 fn documents(text: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
