@@ -58,19 +58,21 @@ fn request_id(headers: &mut HeaderMap) -> String {
 /// A head that passed the guard.
 #[derive(Debug)]
 pub(crate) struct Guarded {
-    /// `x-request-id`.
-    pub(crate) request_id: String,
     /// The host as the client wrote it, with port.
     pub(crate) authority: HeaderValue,
 }
 
-/// Cleans a head.
+/// Removes what steers, and gives the request's id, which is kept or made.
+pub(crate) fn clean(head: &mut request::Parts) -> String {
+    strip(&mut head.headers);
+    request_id(&mut head.headers)
+}
+
+/// Finds out what a head is for.
 ///
 /// # Errors
 /// [`Reason::BadRequest`] when it is not clear which host or path it is for.
-pub(crate) fn admit(head: &mut request::Parts) -> Result<Guarded, Refusal> {
-    strip(&mut head.headers);
-    let request_id = request_id(&mut head.headers);
+pub(crate) fn admit(head: &request::Parts) -> Result<Guarded, Refusal> {
     if head.method == Method::CONNECT {
         return Err(bad("CONNECT is not served here: this is a gateway, not a forward proxy"));
     }
@@ -92,7 +94,7 @@ pub(crate) fn admit(head: &mut request::Parts) -> Result<Guarded, Refusal> {
     let authority = authority
         .filter(|value| value.to_str().is_ok_and(|text| !text.contains(['/', '@', ' ', '?', '#'])))
         .ok_or_else(|| bad("the request's Host is not a host name"))?;
-    Ok(Guarded { request_id, authority })
+    Ok(Guarded { authority })
 }
 
 impl Guarded {
@@ -149,7 +151,7 @@ mod tests {
                 .header("x-llm-d-inference-fairness-id", "me")
                 .header("x-session-id", "s"),
         );
-        admit(&mut head).unwrap();
+        clean(&mut head);
         let mut left: Vec<&str> = head.headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         let expected =
@@ -161,9 +163,9 @@ mod tests {
     fn sane_request_ids_are_kept() {
         for (sent, kept) in [("my-req-1", true), ("with space", false), ("", false), (&"x".repeat(129), false)] {
             let mut head = head(Request::get("/").header("host", "a").header(REQUEST_ID, sent));
-            let guarded = admit(&mut head).unwrap();
-            assert_eq!(guarded.request_id == sent, kept, "{sent}");
-            assert_eq!(head.headers[REQUEST_ID], guarded.request_id.as_str());
+            let id = clean(&mut head);
+            assert_eq!(id == sent, kept, "{sent}");
+            assert_eq!(head.headers[REQUEST_ID], id.as_str());
         }
     }
 
@@ -176,11 +178,11 @@ mod tests {
             ("/", "example.com.", "example.com"),
             ("http://Other.com/x", "example.com", "other.com"),
         ] {
-            let mut head = head(Request::get(uri).header("host", host));
-            assert_eq!(admit(&mut head).unwrap().host(), expected);
+            let head = head(Request::get(uri).header("host", host));
+            assert_eq!(admit(&head).unwrap().host(), expected);
         }
-        let mut none = head(Request::get("/").version(Version::HTTP_10));
-        assert_eq!(admit(&mut none).unwrap().host(), "");
+        let none = head(Request::get("/").version(Version::HTTP_10));
+        assert_eq!(admit(&none).unwrap().host(), "");
     }
 
     #[test]
@@ -192,8 +194,8 @@ mod tests {
             Request::connect("a:1").header("host", "a"),
             Request::options("*").header("host", "a"),
         ] {
-            let mut head = head(builder);
-            assert_eq!(admit(&mut head).unwrap_err().reason, Reason::BadRequest, "{head:?}");
+            let head = head(builder);
+            assert_eq!(admit(&head).unwrap_err().reason, Reason::BadRequest, "{head:?}");
         }
     }
 }

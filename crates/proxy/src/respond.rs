@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, Response, response};
+use http::{HeaderMap, HeaderValue, Response, response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tidegate_body::answer::{AnswerKind, AnswerTap, ModelReplacer};
@@ -22,6 +22,7 @@ use tidegate_telemetry::{EndedBy, Reason};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::forward::Forwarded;
+use crate::guard::REQUEST_ID;
 use crate::observe::Record;
 use crate::rewrite::{change_headers, remove_hop_by_hop};
 use crate::upstream::Upstream;
@@ -88,7 +89,16 @@ struct Limit {
 }
 
 /// An answer of the gateway's own.
-pub(crate) fn own(response: Response<Bytes>, mut record: Box<Record>, reason: Option<Reason>) -> Response<AnswerBody> {
+pub(crate) fn own(
+    mut response: Response<Bytes>,
+    mut record: Box<Record>,
+    reason: Option<Reason>,
+) -> Response<AnswerBody> {
+    if let Ok(id) = HeaderValue::from_str(&record.observation.request_id)
+        && !id.is_empty()
+    {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
     record.answered_here(response.status().as_u16(), reason);
     record.observation.bytes_out = response.body().len() as u64;
     response.map(|bytes| AnswerBody::Own(bytes, record))

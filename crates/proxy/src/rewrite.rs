@@ -4,7 +4,7 @@
 //! anything: the rule and the arm say what changes.
 
 use http::header::{self, CONTENT_LENGTH, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version, request};
 use tidegate_body::splice;
 use tidegate_routing::snapshot::{Filters, HeaderChanges, PathRewrite};
 
@@ -76,6 +76,17 @@ fn add_forwarded(headers: &mut HeaderMap, connection: &Connection, authority: &H
     }
 }
 
+/// HTTP/2 clients may send cookies in pieces, which HTTP/1.1 does not know (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let pieces: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if pieces.len() < 2 {
+        return;
+    }
+    if let Ok(joined) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
 /// The path and query that replace a request's; `None` when they stay.
 pub(crate) fn rewritten_path(uri: &Uri, rewrite: &PathRewrite, prefix_length: usize) -> String {
     let path = match rewrite {
@@ -106,8 +117,12 @@ pub(crate) fn head(
     authority: HeaderValue,
     connection: &Connection,
 ) {
+    head.version = Version::HTTP_11;
+    // The client's connection put things there that are of no use on another.
+    head.extensions.clear();
     remove_hop_by_hop(&mut head.headers);
     head.headers.remove(header::EXPECT);
+    join_cookies(&mut head.headers);
     add_forwarded(&mut head.headers, connection, &authority);
     head.headers.insert(HOST, authority);
     let mut target: Option<String> = None;

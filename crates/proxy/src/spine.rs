@@ -38,7 +38,10 @@ pub(crate) async fn serve_request(
         Ok(Outcome::Forwarded(forwarded, plan)) => respond::pass_on(*forwarded, plan, record),
         Ok(Outcome::Answered(response)) => respond::own(response, record, None),
         Err(refusal) => {
-            read::discard(&exchange.head.headers, &mut exchange.body).await;
+            // A client that was too slow, or left, is not waited for.
+            if !refusal.close {
+                read::discard(&exchange.head.headers, &mut exchange.body).await;
+            }
             let reason = refusal.reason;
             respond::own(refusal.into_response(), record, Some(reason))
         }
@@ -64,8 +67,8 @@ struct Exchange<'a, 'r> {
 
 impl<'a> Exchange<'a, '_> {
     async fn run(&mut self) -> Result<Outcome<'a>, Refusal> {
-        let mut guarded = guard::admit(&mut self.head)?;
-        self.record.observation.request_id = std::mem::take(&mut guarded.request_id);
+        self.record.observation.request_id = guard::clean(&mut self.head);
+        let guarded = guard::admit(&self.head)?;
         let (listener, matched) = self.route(&guarded)?;
         let rule: &'a Rule = matched.rule;
         self.guard_path(rule)?;

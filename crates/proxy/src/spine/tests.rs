@@ -114,6 +114,7 @@ async fn refusals_have_their_status_and_reason() {
         let answer = send(running.address, request).await;
         assert_eq!((answer.status.as_u16(), answer.reason().as_str()), (status, reason), "{what}");
         assert_eq!(answer.headers["content-type"], "application/json");
+        assert_eq!(answer.headers["x-request-id"].len(), 32);
         let seen = running.kept.take(1).await.remove(0);
         assert_eq!((seen.status, seen.reason.map(Reason::word)), (status, Some(reason)), "{what}");
         assert_eq!(seen.ended_by, EndedBy::Gateway);
@@ -151,10 +152,11 @@ async fn a_slow_body_is_answered_at_its_limit() {
     limited.limits.request_body = Some(Duration::from_millis(50));
     let running = run(snapshot(vec![pool("a", &[echo("a").await])], vec![limited])).await;
     let mut slow = TcpStream::connect(running.address).await.unwrap();
-    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n");
+    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n{{");
     slow.write_all(head.as_bytes()).await.unwrap();
     let mut answer = String::new();
     tokio::time::timeout(PATIENCE, slow.read_to_string(&mut answer)).await.expect("an end").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 100 Continue\r\n"), "{answer}");
     assert!(answer.contains("HTTP/1.1 408") && answer.contains("request_timeout"), "{answer}");
 }
 
@@ -397,10 +399,50 @@ async fn http2_with_prior_knowledge_is_served() {
     let executor = hyper_util::rt::TokioExecutor::new();
     let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let request = Request::post("http://test/v1/completions").body(full(r#"{"model":"m"}"#)).unwrap();
+    let request = Request::post("http://test/v1/completions")
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
+        .body(full(r#"{"model":"m"}"#))
+        .unwrap();
     let body = sender.send_request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
     let text = String::from_utf8_lossy(&body);
     assert!(text.starts_with("POST /v1/completions\n") && text.contains("\nhost: test\n"), "{text}");
+    assert!(text.contains("\ncookie: a=1; b=2\n"), "{text}");
+}
+
+/// Old clients, and those that take the gateway for a proxy.
+#[tokio::test]
+async fn http_1_0_and_absolute_targets_are_served() {
+    let running = run(snapshot(vec![pool("a", &[echo("a").await])], vec![rule(vec![arm(0, 1)])])).await;
+    for (head, host) in [
+        ("GET /x HTTP/1.0\r\n\r\n", ""),
+        ("GET http://inside/x HTTP/1.1\r\nhost: other\r\nconnection: close\r\n\r\n", "inside"),
+    ] {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("an end").unwrap();
+        assert!(answer.contains("200 OK") && answer.contains("GET /x\n"), "{answer}");
+        assert!(answer.contains(&format!("\nhost: {host}\n")), "{answer}");
+    }
+}
+
+/// Requests one after the other on one connection, each observed by itself.
+#[tokio::test]
+async fn a_connection_is_kept() {
+    let running = run(snapshot(vec![pool("a", &[echo("a").await])], vec![rule(vec![arm(0, 1)])])).await;
+    let stream = TcpStream::connect(running.address).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    for round in 0..20 {
+        sender.ready().await.unwrap();
+        let request = if round % 3 == 0 { post("/v1/load_lora_adapter", "{}") } else { post(CHAT, "{}") };
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), if round % 3 == 0 { 403 } else { 200 });
+        response.into_body().collect().await.unwrap();
+    }
+    assert_eq!(running.kept.take(20).await.len(), 20);
+    assert_eq!(running.proxy.connections(), 1);
 }
 
 #[tokio::test]
