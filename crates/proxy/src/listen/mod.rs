@@ -138,5 +138,15 @@ impl Listeners {
     }
 }
 
+/// A data plane that is dropped without a shutdown leaves nothing running.
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        for socket in state.open.iter().chain(&state.draining) {
+            socket.advance(Stage::Cut);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

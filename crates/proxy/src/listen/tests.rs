@@ -35,6 +35,48 @@ async fn a_reload_keeps_connections_and_goes_to_the_new_endpoint() {
     assert_eq!(running.proxy.connections(), 1);
 }
 
+/// A request under way finishes on the snapshot that it began with, however often it is replaced meanwhile.
+#[tokio::test]
+async fn reloads_do_not_touch_a_stream() {
+    let (chunks, taken) = tokio::sync::mpsc::channel::<bytes::Bytes>(1);
+    let taken = Arc::new(Mutex::new(Some(taken)));
+    let server = endpoint(move |_| {
+        let rest = taken.lock().take().unwrap();
+        async move {
+            let frames = futures_util::stream::unfold(rest, |mut rest| async move {
+                rest.recv().await.map(|bytes| (Ok(hyper::body::Frame::data(bytes)), rest))
+            });
+            http::Response::new(http_body_util::BodyExt::boxed(http_body_util::StreamBody::new(frames)))
+        }
+    })
+    .await;
+    let other = echo("other").await;
+    let running = run(snapshot(vec![pool("a", &[server])], vec![rule(vec![arm(0, 1)])])).await;
+    let body = begin(running.address, get("/x")).await.unwrap().into_body();
+    let streaming = tokio::spawn(http_body_util::BodyExt::collect(body));
+    for round in 0..50 {
+        chunks.send(format!("{round} ").into()).await.unwrap();
+        let replaced = snapshot(vec![pool("b", &[other])], vec![rule(vec![arm(0, 1)])]);
+        assert_eq!(running.proxy.apply(Arc::new(replaced)).await[0].result, Ok(running.address));
+        assert_eq!(send(running.address, get("/y")).await.headers["x-endpoint"], "other");
+    }
+    drop(chunks);
+    let answer = streaming.await.unwrap().unwrap().to_bytes();
+    let expected: String = (0..50).map(|round| format!("{round} ")).collect();
+    assert_eq!(answer, expected);
+}
+
+#[tokio::test]
+async fn a_data_plane_that_is_dropped_leaves_nothing_open() {
+    let Running { proxy, kept, address } = run(snapshot(vec![], vec![])).await;
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    idle.write_all(REQUEST).await.unwrap();
+    assert!(kept.take(1).await[0].reason.is_some());
+    drop(proxy);
+    let mut rest = Vec::new();
+    let _ended = tokio::time::timeout(PATIENCE, idle.read_to_end(&mut rest)).await.expect("an end");
+}
+
 #[tokio::test]
 async fn a_removed_socket_closes_in_good_order_and_a_shutdown_waits() {
     let (reached, mut reaches) = tokio::sync::mpsc::channel::<tokio::sync::oneshot::Sender<()>>(1);
