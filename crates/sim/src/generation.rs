@@ -16,6 +16,9 @@ use crate::problem::Problem;
 use crate::shared::{Event, InFlight, Shared};
 use crate::tokens::Detokenizer;
 
+/// Between the last chunk and a reset.
+const BEFORE_RESET: Duration = Duration::from_millis(10);
+
 /// The faults of one answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Plan {
@@ -166,6 +169,8 @@ impl Stream {
             std::future::pending::<()>().await;
         }
         if plan.reset_after.is_some_and(|most| self.sent >= most) {
+            // What was sent arrives first: a reset throws away what the kernel still holds.
+            tokio::time::sleep(BEFORE_RESET).await;
             self.generation.reset.store(true, Ordering::Relaxed);
             return Some(Err(io::ErrorKind::ConnectionReset.into()));
         }

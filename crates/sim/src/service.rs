@@ -312,8 +312,8 @@ fn refused(stream: bool) -> Result<Reply, Problem> {
     if !stream {
         return Err(Problem::busy());
     }
-    let body = Problem::busy().event() + DONE;
-    Ok(Reply::stream(Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync()))
+    let chunks = [Problem::busy().event(), DONE.to_owned()].map(|chunk| Ok(Frame::data(Bytes::from(chunk))));
+    Ok(Reply::stream(StreamBody::new(futures_util::stream::iter(chunks)).boxed_unsync()))
 }
 
 async fn begin(
