@@ -22,10 +22,27 @@ struct CommandLine {
 enum Command {
     /// Serve manifests from files and folders.
     Serve(commands::serve::Arguments),
+    /// Serve as a simulated vLLM.
+    Sim(tidegate_sim::Arguments),
+    /// Play the guides' three releases on this machine.
+    Demo(tidegate_demo::Arguments),
 }
 
 fn main() -> ExitCode {
     match CommandLine::parse().command {
         Command::Serve(arguments) => commands::serve::run(arguments),
+        Command::Sim(arguments) => block_on(tidegate_sim::run(arguments)),
+        Command::Demo(arguments) => block_on(tidegate_demo::run(arguments)),
+    }
+}
+
+/// Runs a command that has no data plane of its own.
+fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => {
+            eprintln!("tidegate: cannot start threads: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
