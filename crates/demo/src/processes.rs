@@ -33,6 +33,8 @@ impl Server {
         if !adapters.is_empty() {
             command.arg("--lora-modules").args(adapters.iter().map(|name| format!("{name}=/adapters/{name}")));
         }
+        // Its standard input is a pipe of ours, which closes however this process ends, also when it is killed.
+        command.arg("--exit-with-stdin").stdin(Stdio::piped());
         let mut child = spawn(command.stdout(Stdio::piped()), "a simulated server")?;
         let output = child.stdout.take().ok_or(DemoError::NotReady("a simulated server"))?;
         let mut lines = BufReader::new(output).lines();
@@ -61,6 +63,7 @@ impl Gateway {
         let mut command = Command::new(program);
         command.arg("serve").arg("-f").arg(folder).args(["--bind", "127.0.0.1", "--admin", &admin.to_string()]);
         command.arg("--state-dir").arg(log.with_file_name("state")).arg("--no-access-log");
+        command.stdin(Stdio::null());
         let child = spawn(command.stdout(Stdio::null()).stderr(errors), "the gateway")?;
         let mut gateway = Self { child, admin, log: log.into() };
         gateway.wait_ready().await?;
@@ -119,7 +122,7 @@ impl End for Gateway {
 }
 
 fn spawn(command: &mut Command, what: &'static str) -> Result<Child, DemoError> {
-    command.stdin(Stdio::null()).kill_on_drop(true).spawn().map_err(|error| DemoError::Spawn(what, error))
+    command.kill_on_drop(true).spawn().map_err(|error| DemoError::Spawn(what, error))
 }
 
 /// A port that was free a moment ago.

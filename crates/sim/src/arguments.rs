@@ -41,9 +41,9 @@ pub struct Arguments {
     /// Adapters in the host's memory; --max-loras when less.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub max_cpu_loras: usize,
-    /// Tokens of prompt and answer together at most.
-    #[arg(long, default_value_t = 32_768, value_name = "N")]
-    pub max_model_len: usize,
+    /// Tokens of prompt and answer together at most. Without it 32768, or as many as the KV blocks hold.
+    #[arg(long, value_name = "N")]
+    pub max_model_len: Option<usize>,
     /// Requests in one step at most.
     #[arg(long, default_value_t = 256, value_name = "N")]
     pub max_num_seqs: usize,
@@ -147,16 +147,13 @@ impl Arguments {
         ] {
             *cost = given.unwrap_or(*cost);
         }
-        let fits = |length: usize| {
-            let most = self.num_gpu_blocks_override.saturating_sub(1).saturating_mul(self.block_size);
-            length.min(most.max(1))
-        };
+        let room = self.num_gpu_blocks_override.saturating_sub(1).saturating_mul(self.block_size);
         Ok(Config {
             model: self.model.clone(),
             served_model_names: self.served_model_name.clone(),
             adapters: self.lora_modules.clone(),
             known_paths: (!self.lora_paths.is_empty()).then(|| self.lora_paths.clone()),
-            max_model_len: fits(self.max_model_len),
+            max_model_len: self.max_model_len.unwrap_or_else(|| room.clamp(2, 32_768)),
             engine: EngineConfig {
                 max_num_seqs: self.max_num_seqs,
                 max_num_batched_tokens: self.max_num_batched_tokens,
