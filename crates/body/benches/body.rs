@@ -62,6 +62,18 @@ fn tap_event(bencher: Bencher<'_, '_>) {
     bencher.counter(BytesCount::of_slice(EVENT)).bench_local(|| tap.push(black_box(EVENT)));
 }
 
+const ANSWER: &[u8] = br#"{"id":"chatcmpl-80d6b3acc6d525f0","object":"chat.completion","created":1795334267,"model":"mymodel","choices":[{"index":0,"message":{"role":"assistant","content":"The harbour was built in 1932 and has been widened twice since.","refusal":null,"annotations":null,"audio":null,"function_call":null,"reasoning":null},"logprobs":null,"finish_reason":"stop","stop_reason":null,"token_ids":null,"routed_experts":null}],"service_tier":null,"system_fingerprint":"vllm-0.32.0-bb8f91e1","usage":{"prompt_tokens":64,"total_tokens":80,"completion_tokens":16,"prompt_tokens_details":null,"completion_tokens_details":null},"prompt_logprobs":null,"prompt_token_ids":null,"prompt_text":null,"kv_transfer_params":null,"ec_transfer_params":null,"metrics":null}"#;
+
+/// A whole answer.
+#[divan::bench]
+fn tap_answer(bencher: Bencher<'_, '_>) {
+    bencher.counter(BytesCount::of_slice(ANSWER)).bench_local(|| {
+        let mut tap = AnswerTap::new(AnswerKind::Json);
+        tap.push(black_box(ANSWER));
+        tap.summary().completion_tokens
+    });
+}
+
 #[divan::bench]
 fn first_event_of_a_stream(bencher: Bencher<'_, '_>) {
     bencher.counter(BytesCount::of_slice(EVENT)).bench_local(|| first_event(black_box(EVENT)));
