@@ -1,6 +1,7 @@
 //! The `tidegate` command: arguments, wiring, runtimes. No logic of its own.
 
 mod commands;
+mod output;
 
 use std::process::ExitCode;
 
@@ -26,11 +27,20 @@ enum Command {
     Sim(tidegate_sim::Arguments),
     /// Play the guides' three releases on this machine.
     Demo(tidegate_demo::Arguments),
+    /// Print every document with its conditions and repairs; exit 1 if one is not accepted.
+    Check(commands::check::Arguments),
+    /// Print manifests in their current form.
+    Migrate(commands::migrate::Arguments),
+    /// Print objects and conditions of a running gateway.
+    Get(commands::get::Arguments),
 }
 
 fn main() -> ExitCode {
     match CommandLine::parse().command {
         Command::Serve(arguments) => commands::serve::run(arguments),
+        Command::Check(arguments) => commands::check::run(arguments),
+        Command::Migrate(arguments) => commands::migrate::run(arguments),
+        Command::Get(arguments) => commands::get::run(arguments),
         Command::Sim(arguments) => block_on(tidegate_sim::run(arguments)),
         Command::Demo(arguments) => block_on(tidegate_demo::run(arguments)),
     }
