@@ -31,7 +31,9 @@ impl Server {
         let mut command = Command::new(program);
         command.args(["sim", "--host", "127.0.0.1", "--port", "0", "--speed", "20", "--served-model-name", model]);
         if !adapters.is_empty() {
-            command.arg("--lora-modules").args(adapters.iter().map(|name| format!("{name}=/adapters/{name}")));
+            command
+                .args(["--max-loras", "2", "--lora-modules"])
+                .args(adapters.iter().map(|name| format!("{name}=/adapters/{name}")));
         }
         // Its standard input is a pipe of ours, which closes however this process ends, also when it is killed.
         command.arg("--exit-with-stdin").stdin(Stdio::piped());
