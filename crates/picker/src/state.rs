@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
 
 /// One model that an endpoint lists in `/v1/models`.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -152,12 +153,14 @@ pub struct PoolState {
     /// In the snapshot's order.
     pub endpoints: Vec<Arc<EndpointState>>,
     models: ArcSwap<PoolModels>,
+    /// One ejection at a time: two at once could each take the other for the one that is left.
+    ejecting: Mutex<()>,
 }
 
 impl PoolState {
     /// A pool of endpoints, some of which may be known from earlier snapshots.
     pub fn new(endpoints: Vec<Arc<EndpointState>>) -> Self {
-        let pool = Self { endpoints, models: ArcSwap::default() };
+        let pool = Self { endpoints, models: ArcSwap::default(), ejecting: Mutex::new(()) };
         pool.refresh_models();
         pool
     }
@@ -194,6 +197,7 @@ impl PoolState {
 
     /// Ejects an endpoint unless it is the last one in use; whether it is ejected now.
     pub fn eject(&self, index: usize) -> bool {
+        let _turn = self.ejecting.lock();
         let others = self.endpoints.iter().enumerate().any(|(other, endpoint)| other != index && !endpoint.ejected());
         match self.endpoints.get(index) {
             Some(endpoint) if others => {
