@@ -8,6 +8,25 @@ use tidegate_api::{ObjectKey, ObjectStatus};
 
 use crate::{Admitted, Snapshot};
 
+mod certificates;
+mod filters;
+mod gateways;
+mod hostnames;
+mod index;
+mod matches;
+mod models;
+mod policies;
+mod pools;
+mod routes;
+mod rules;
+mod services;
+mod statuses;
+
+use index::Index;
+use policies::Policies;
+use pools::Pools;
+use statuses::Statuses;
+
 /// What compile needs to know beside the documents.
 #[derive(Clone, Debug)]
 pub struct Environment {
@@ -50,9 +69,17 @@ pub struct Compiled {
 
 /// Compiles what was admitted.
 pub fn compile(admitted: &[Admitted], environment: &Environment) -> Compiled {
-    let _ = admitted;
-    Compiled {
-        snapshot: Arc::new(Snapshot { generation: environment.generation, ..Snapshot::default() }),
-        statuses: BTreeMap::new(),
-    }
+    let index = Index::new(admitted);
+    let mut statuses = Statuses::new(admitted);
+    let policies = Policies::compile(&index, &mut statuses);
+    let mut gateways = gateways::compile(&index, environment, &policies, &mut statuses);
+    let mut pools = Pools::new(&index, models::tables(&index, &mut statuses));
+    routes::attach(&index, &policies, &mut gateways, &mut pools, &mut statuses);
+    pools.report(&mut statuses);
+    let sockets = gateways::finish(gateways, environment, &mut statuses);
+    let snapshot = Snapshot { generation: environment.generation, sockets, pools: pools.into_list() };
+    Compiled { snapshot: Arc::new(snapshot), statuses: statuses.into_map() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidegate_api::{Document, Finding, Metadata, ObjectKey, Resource};
+use tidegate_api::{Document, FieldPath, Finding, Metadata, ObjectKey, Resource, Severity, decode};
 
 /// One object that is described, with the version of it that is in force.
 #[derive(Clone, Debug)]
@@ -21,16 +21,131 @@ pub struct Admitted {
     pub findings: Vec<Finding>,
 }
 
+/// A version of an object that was in force.
+#[derive(Clone, Debug)]
+struct Good {
+    resource: Arc<Resource>,
+    metadata: Metadata,
+    /// Where it stood, for messages.
+    place: String,
+}
+
 /// Remembers each object's last good version.
 #[derive(Debug, Default)]
 pub struct Intake {
-    good: BTreeMap<ObjectKey, (Arc<Resource>, Metadata)>,
+    good: BTreeMap<ObjectKey, Good>,
 }
 
 impl Intake {
     /// Admits a whole set of documents, in their order (later wins). Objects that are not in the set are forgotten.
     pub fn admit(&mut self, documents: &[Arc<Document>]) -> Vec<Admitted> {
-        let _ = (&mut self.good, documents);
-        Vec::new()
+        // Position of each object's winner, and the places that it wins over.
+        let mut winners: BTreeMap<&ObjectKey, (usize, Vec<usize>)> = BTreeMap::new();
+        for (position, document) in documents.iter().enumerate() {
+            let entry = winners.entry(&document.key).or_insert((position, Vec::new()));
+            if entry.0 != position {
+                let earlier = std::mem::replace(&mut entry.0, position);
+                entry.1.push(earlier);
+            }
+        }
+        let mut before = std::mem::take(&mut self.good);
+        let mut order: Vec<(usize, Vec<usize>)> = winners.into_values().collect();
+        order.sort_unstable_by_key(|(position, _)| *position);
+        order
+            .into_iter()
+            .filter_map(|(position, superseded)| {
+                let document = documents.get(position)?;
+                let places = superseded.iter().filter_map(|earlier| documents.get(*earlier));
+                let twice = places.map(|earlier| superseded_by(earlier, document));
+                let mut findings: Vec<Finding> = document.findings.clone();
+                findings.extend(twice);
+                Some(self.admit_one(document, findings, before.remove(&document.key)))
+            })
+            .collect()
+    }
+
+    fn admit_one(&mut self, document: &Arc<Document>, mut findings: Vec<Finding>, last: Option<Good>) -> Admitted {
+        let decoded = decode(document);
+        findings.extend(decoded.findings);
+        let good = match decoded.resource {
+            Some(resource) => Some(Good {
+                resource: Arc::new(resource),
+                metadata: decoded.metadata.clone(),
+                place: document.origin.to_string(),
+            }),
+            None => {
+                if let Some(last) = &last {
+                    findings.push(Finding::new(
+                        Severity::Error,
+                        "LastGoodServes",
+                        FieldPath::root(),
+                        format!(
+                            "{} is broken at {}; its last good version, read from {}, serves on until that is mended",
+                            document.key, document.origin, last.place
+                        ),
+                    ));
+                }
+                last
+            }
+        };
+        let metadata = good.as_ref().map_or(decoded.metadata, |good| good.metadata.clone());
+        let resource = good.as_ref().map(|good| good.resource.clone());
+        if let Some(good) = good {
+            self.good.insert(document.key.clone(), good);
+        }
+        Admitted { document: document.clone(), resource, metadata, findings }
+    }
+}
+
+fn superseded_by(earlier: &Document, later: &Document) -> Finding {
+    Finding::new(
+        Severity::Warning,
+        "Superseded",
+        FieldPath::root(),
+        format!(
+            "{} is described twice, at {} and at {}; the later one is in force",
+            later.key, earlier.origin, later.origin
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use tidegate_api::{Document, Severity};
+
+    use super::Intake;
+    use crate::testing::document;
+
+    fn server(source: &str, address: serde_json::Value) -> Arc<Document> {
+        document(
+            source,
+            json!({"apiVersion": "tidegate.dev/v1alpha1", "kind": "ModelServer", "metadata": {"name": "s"},
+                                "spec": {"address": address}}),
+        )
+    }
+
+    #[test]
+    fn the_later_of_two_descriptions_wins_and_both_places_are_named() {
+        let admitted = Intake::default().admit(&[server("a.yaml", json!("x:1")), server("b.yaml", json!("y:2"))]);
+        assert_eq!(admitted.len(), 1);
+        assert_eq!(&*admitted[0].document.origin.source, "b.yaml");
+        let twice = admitted[0].findings.iter().find(|finding| finding.reason == "Superseded").expect("a finding");
+        assert!(twice.message.contains("a.yaml") && twice.message.contains("b.yaml"), "{}", twice.message);
+    }
+
+    #[test]
+    fn a_broken_version_leaves_the_last_good_one_in_force() {
+        let mut intake = Intake::default();
+        let good = intake.admit(&[server("a.yaml", json!("x:1"))]).remove(0).resource.expect("a resource");
+        let broken = intake.admit(&[server("a.yaml", json!(7))]).remove(0);
+        assert_eq!(broken.resource.as_deref(), Some(&*good));
+        assert!(broken.findings.iter().any(|finding| finding.reason == "LastGoodServes"));
+        assert!(broken.findings.iter().any(|finding| finding.severity == Severity::Error));
+        // Gone and back, still broken: there is no good version any more.
+        assert!(intake.admit(&[]).is_empty());
+        assert!(intake.admit(&[server("a.yaml", json!(7))]).remove(0).resource.is_none());
     }
 }

@@ -9,6 +9,8 @@ pub mod intake;
 pub mod route_match;
 pub mod snapshot;
 pub mod split;
+#[cfg(test)]
+mod testing;
 
 pub use compile::{Compiled, Environment, compile};
 pub use intake::{Admitted, Intake};

@@ -120,7 +120,7 @@ impl Control {
     /// Tells everyone who is not on the request path what is in force now.
     fn publish(&mut self, set: &FileSet, statuses: BTreeMap<tidegate_api::ObjectKey, ObjectStatus>) {
         let active = self.proxy.active();
-        self.poller.set_targets(tidegate_proxy::upstream::poll_targets(&active));
+        self.poller.set_targets(view::poll_targets(&active));
         let mut state = ConfigState {
             generation: self.environment.generation,
             applied_seconds: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),

@@ -1,8 +1,11 @@
 //! The active table for people and programs: `/snapshot`, gauges, and the model names that may be metric labels.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use tidegate_proxy::active::{Active, ActivePool};
-use tidegate_routing::snapshot::{ArmTarget, Rule, SocketProtocol};
+use tidegate_routing::snapshot::{ArmTarget, PoolKind, Rule, SocketProtocol};
+use tidegate_signals::PollTarget;
 use tidegate_telemetry::metrics::{EndpointGauges, LiveGauges};
 
 /// The active table as JSON.
@@ -120,4 +123,18 @@ pub(crate) fn model_names(active: &Active) -> Vec<String> {
         names.extend(pool.state.models().names.iter().cloned());
     }
     names
+}
+
+/// The endpoints to ask for models and gauges: those of inference pools.
+pub(crate) fn poll_targets(active: &Active) -> Vec<PollTarget> {
+    let inference = active.pools.iter().filter(|pool| pool.pool.kind == PoolKind::Inference);
+    inference
+        .flat_map(|pool| {
+            pool.pool.endpoints.iter().zip(&pool.state.endpoints).map(|(endpoint, state)| PollTarget {
+                state: state.clone(),
+                pool: Arc::downgrade(&pool.state),
+                metrics_path: endpoint.metrics_path.clone(),
+            })
+        })
+        .collect()
 }

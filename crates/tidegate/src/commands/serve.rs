@@ -1,8 +1,28 @@
-//! `tidegate serve`.
+//! `tidegate serve`: manifests from files and folders, served.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use tidegate_admin::{AdminListener, AdminState, ObjectStore, Port, Token};
+use tidegate_files::FileSource;
+use tidegate_picker::LeastRequests;
+use tidegate_proxy::{Proxy, ProxyOptions};
+use tidegate_routing::{Environment, Intake};
+use tidegate_signals::Poller;
+use tidegate_telemetry::{KnownModels, Telemetry};
+use tokio::sync::{mpsc, watch};
+
+use crate::control::Control;
+use crate::runtimes::Runtimes;
+use crate::view;
+
+/// How long the access log's last lines may take after the last request.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Arguments of `tidegate serve`.
 #[derive(Debug, clap::Args)]
@@ -42,6 +62,159 @@ pub(crate) struct Arguments {
 
 /// Runs until SIGTERM or Ctrl-C.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
-    let _ = arguments;
-    ExitCode::SUCCESS
+    let options = tidegate_files::Options { default_namespace: arguments.namespace.clone() };
+    let source = match FileSource::open(&arguments.filename, options) {
+        Ok(source) => source,
+        Err(error) => {
+            eprintln!("tidegate serve: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match serve(arguments, source) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidegate serve: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(arguments: Arguments, source: FileSource) -> anyhow::Result<()> {
+    let runtimes = Runtimes::start(arguments.workers).context("cannot start the runtimes")?;
+    let known_models = Arc::new(KnownModels::default());
+    let telemetry = Telemetry::start(tidegate_telemetry::Options {
+        access_log: (!arguments.no_access_log).then(|| Box::new(std::io::stdout()) as Box<dyn std::io::Write + Send>),
+        models: known_models.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        ..Default::default()
+    })
+    .context("cannot start the recorder")?;
+    let proxy = Proxy::new(ProxyOptions {
+        sink: telemetry.clone(),
+        picker: Arc::new(LeastRequests),
+        runtime: runtimes.data.handle().clone(),
+    });
+    let live = proxy.clone();
+    telemetry.set_live(move || view::gauges(&live.active()));
+    let outcome = runtimes.control.block_on(control(&arguments, source, &runtimes, &proxy, &telemetry, known_models));
+    runtimes.data.shutdown_timeout(Duration::from_secs(1));
+    telemetry.shutdown(LAST_LINES);
+    runtimes.control.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+/// Everything on the control runtime: admin API, control loop, signals; then the drain.
+async fn control(
+    arguments: &Arguments,
+    source: FileSource,
+    runtimes: &Runtimes,
+    proxy: &Arc<Proxy>,
+    telemetry: &Arc<Telemetry>,
+    known_models: Arc<KnownModels>,
+) -> anyhow::Result<()> {
+    let (stop, stopped) = watch::channel(false);
+    let (ready, is_ready) = watch::channel(false);
+    let (reload, reloads) = mpsc::channel(1);
+    let draining = Arc::new(AtomicBool::new(false));
+    let objects = Arc::new(ObjectStore::default());
+    let state = admin_state(arguments, proxy, telemetry, &objects, is_ready, draining.clone(), reload)?;
+    let mut ports = vec![(Port::Admin, arguments.admin)];
+    ports.extend(arguments.probe_bind.map(|address| (Port::Probe, address)));
+    for (port, address) in ports {
+        let listener = AdminListener::bind(port, address).await?;
+        tracing::info!(address = %listener.address(), "{}", if matches!(port, Port::Admin) { "admin API" } else { "probes" });
+        let mut stopped = stopped.clone();
+        tokio::spawn(listener.serve(state.clone(), async move {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        }));
+    }
+    let health = tokio::spawn(tidegate_proxy::upstream::watch_health(proxy.active_reader()));
+    let control = Control {
+        data: runtimes.data.handle().clone(),
+        proxy: proxy.clone(),
+        telemetry: telemetry.clone(),
+        known_models,
+        objects,
+        poller: Poller::new(tokio::runtime::Handle::current()),
+        intake: Intake::default(),
+        environment: environment(arguments),
+    };
+    let (end_control, control_ended) = watch::channel(false);
+    let control = tokio::spawn(control.run(source, ready, reloads, control_ended));
+    wait_for_end().await?;
+    tracing::info!(seconds = arguments.drain, "draining: no new connections, running requests finish");
+    draining.store(true, Ordering::Release);
+    end_control.send_replace(true);
+    let _ = control.await;
+    let (proxy, grace) = (proxy.clone(), Duration::from_secs(arguments.drain));
+    let drained = runtimes.data.spawn(async move { proxy.shutdown(grace).await });
+    tokio::select! {
+        _ = drained => {}
+        again = wait_for_end() => again?,
+    }
+    health.abort();
+    stop.send_replace(true);
+    Ok(())
+}
+
+fn environment(arguments: &Arguments) -> Environment {
+    let mut environment =
+        Environment { generation: 0, bind: arguments.bind, listen: arguments.listen, ..Default::default() };
+    if !arguments.bind.is_unspecified() {
+        environment.usable_addresses = vec![arguments.bind];
+    }
+    environment
+}
+
+fn admin_state(
+    arguments: &Arguments,
+    proxy: &Arc<Proxy>,
+    telemetry: &Arc<Telemetry>,
+    objects: &Arc<ObjectStore>,
+    is_ready: watch::Receiver<bool>,
+    draining: Arc<AtomicBool>,
+    reload: mpsc::Sender<()>,
+) -> anyhow::Result<AdminState> {
+    let folder = match &arguments.state_dir {
+        Some(folder) => folder.clone(),
+        None => default_state_dir().ok_or_else(|| anyhow!("no home folder is known: name one with --state-dir"))?,
+    };
+    let (table, metrics) = (proxy.clone(), telemetry.clone());
+    Ok(AdminState {
+        objects: objects.clone(),
+        snapshot: Arc::new(move || view::snapshot(&table.active())),
+        metrics: Arc::new(move || metrics.render()),
+        ready: Arc::new(move || {
+            if draining.load(Ordering::Acquire) {
+                Err("shutting down".into())
+            } else if *is_ready.borrow() {
+                Ok(())
+            } else {
+                Err("no snapshot is in force yet".into())
+            }
+        }),
+        reload: Arc::new(move || match reload.try_send(()) {
+            Ok(()) | Err(mpsc::error::TrySendError::Full(())) => Ok(serde_json::json!({"reload": "asked for"})),
+            Err(mpsc::error::TrySendError::Closed(())) => Err("shutting down".into()),
+        }),
+        token: Arc::new(Token::load_or_create(&folder)?),
+    })
+}
+
+fn default_state_dir() -> Option<PathBuf> {
+    let base = std::env::var_os("XDG_STATE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
+    base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")))
+        .map(|base| base.join("tidegate"))
+}
+
+/// SIGTERM or Ctrl-C.
+async fn wait_for_end() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }
