@@ -23,6 +23,17 @@ use crate::view;
 /// How often sockets that could not be bound are tried again, and learned model names are published.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
+/// What `/readyz` goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// No snapshot is in force yet.
+    Starting,
+    /// Serving.
+    Ready,
+    /// No new connections; running requests finish.
+    Draining,
+}
+
 /// Everything that a change of manifests touches.
 pub(crate) struct Control {
     pub(crate) data: Handle,
@@ -36,17 +47,17 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Follows the source until `stop` turns true. `ready` turns true with the first snapshot.
+    /// Follows the source until `stop` turns true. Ready with the first snapshot.
     pub(crate) async fn run(
         mut self,
         mut source: FileSource,
-        ready: watch::Sender<bool>,
+        readiness: Arc<watch::Sender<Readiness>>,
         mut reload: mpsc::Receiver<()>,
         mut stop: watch::Receiver<bool>,
     ) {
         let mut current = source.current();
         self.apply(&current).await;
-        ready.send_replace(true);
+        readiness.send_replace(Readiness::Ready);
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         loop {
             tokio::select! {
@@ -133,7 +144,7 @@ impl Control {
                 Severity::Error => state.errors = state.errors.saturating_add(1),
             }
         }
-        self.objects.update(set.documents.iter().cloned(), statuses, &jiff::Timestamp::now().to_string());
+        self.objects.update(set.documents.iter().cloned(), statuses, &now());
         self.telemetry.reload(ReloadOutcome::Applied, Some(state));
         self.publish_models();
     }
@@ -155,4 +166,9 @@ impl Control {
         }
         self.publish_models();
     }
+}
+
+/// The time as Kubernetes prints it, in whole seconds.
+fn now() -> String {
+    format!("{:.0}", jiff::Timestamp::now())
 }

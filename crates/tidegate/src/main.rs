@@ -1,7 +1,10 @@
 //! The `tidegate` command: arguments, wiring, runtimes. No logic of its own.
 
 mod commands;
+mod control;
 mod output;
+mod runtimes;
+mod view;
 
 use std::process::ExitCode;
 

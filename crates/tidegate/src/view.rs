@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tidegate_proxy::Proxy;
 use tidegate_proxy::active::{Active, ActivePool};
 use tidegate_routing::snapshot::{ArmTarget, PoolKind, Rule, SocketProtocol};
 use tidegate_signals::PollTarget;
@@ -77,11 +78,8 @@ fn pool_view(active: &ActivePool) -> Value {
         .exact
         .iter()
         .map(|(name, rule)| {
-            let targets: Vec<Value> = rule
-                .targets
-                .iter()
-                .map(|target| json!({"model": target.model, "weight": target.weight}))
-                .collect();
+            let targets: Vec<Value> =
+                rule.targets.iter().map(|target| json!({"model": target.model, "weight": target.weight})).collect();
             json!({"model": name, "owner": rule.owner.to_string(), "targets": targets})
         })
         .collect();
@@ -94,8 +92,9 @@ fn pool_view(active: &ActivePool) -> Value {
     })
 }
 
-/// Endpoint gauges for a scrape.
-pub(crate) fn gauges(active: &Active) -> LiveGauges {
+/// Gauges for a scrape.
+pub(crate) fn gauges(proxy: &Proxy) -> LiveGauges {
+    let active = proxy.active();
     let endpoints = active
         .pools
         .iter()
@@ -109,19 +108,22 @@ pub(crate) fn gauges(active: &Active) -> LiveGauges {
             })
         })
         .collect();
-    LiveGauges { endpoints, ..LiveGauges::default() }
+    LiveGauges { connections: Some(proxy.connections() as u64), endpoints }
 }
 
-/// Every model name that the snapshot or a model server knows.
+/// Every model name that the snapshot or a model server knows, the configuration's first: they get the places that
+/// metric labels have.
 pub(crate) fn model_names(active: &Active) -> Vec<String> {
     let mut names = Vec::new();
     for pool in &active.pools {
+        let generic = pool.pool.models.generic.iter().flat_map(|rule| &rule.targets);
+        names.extend(generic.map(|target| target.model.to_string()));
         for (name, rule) in &pool.pool.models.exact {
             names.push(name.clone());
             names.extend(rule.targets.iter().map(|target| target.model.to_string()));
         }
-        names.extend(pool.state.models().names.iter().cloned());
     }
+    names.extend(active.pools.iter().flat_map(|pool| pool.state.models().names.iter().cloned().collect::<Vec<_>>()));
     names
 }
 

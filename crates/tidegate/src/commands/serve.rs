@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -17,7 +16,7 @@ use tidegate_signals::Poller;
 use tidegate_telemetry::{KnownModels, Telemetry};
 use tokio::sync::{mpsc, watch};
 
-use crate::control::Control;
+use crate::control::{Control, Readiness};
 use crate::runtimes::Runtimes;
 use crate::view;
 
@@ -62,6 +61,7 @@ pub(crate) struct Arguments {
 
 /// Runs until SIGTERM or Ctrl-C.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
+    start_log();
     let options = tidegate_files::Options { default_namespace: arguments.namespace.clone() };
     let source = match FileSource::open(&arguments.filename, options) {
         Ok(source) => source,
@@ -95,7 +95,7 @@ fn serve(arguments: Arguments, source: FileSource) -> anyhow::Result<()> {
         runtime: runtimes.data.handle().clone(),
     });
     let live = proxy.clone();
-    telemetry.set_live(move || view::gauges(&live.active()));
+    telemetry.set_live(move || view::gauges(&live));
     let outcome = runtimes.control.block_on(control(&arguments, source, &runtimes, &proxy, &telemetry, known_models));
     runtimes.data.shutdown_timeout(Duration::from_secs(1));
     telemetry.shutdown(LAST_LINES);
@@ -113,11 +113,10 @@ async fn control(
     known_models: Arc<KnownModels>,
 ) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
-    let (ready, is_ready) = watch::channel(false);
+    let readiness = Arc::new(watch::Sender::new(Readiness::Starting));
     let (reload, reloads) = mpsc::channel(1);
-    let draining = Arc::new(AtomicBool::new(false));
     let objects = Arc::new(ObjectStore::default());
-    let state = admin_state(arguments, proxy, telemetry, &objects, is_ready, draining.clone(), reload)?;
+    let state = admin_state(arguments, proxy, telemetry, &objects, readiness.subscribe(), reload)?;
     let mut ports = vec![(Port::Admin, arguments.admin)];
     ports.extend(arguments.probe_bind.map(|address| (Port::Probe, address)));
     for (port, address) in ports {
@@ -128,7 +127,6 @@ async fn control(
             let _ = stopped.wait_for(|stopped| *stopped).await;
         }));
     }
-    let health = tokio::spawn(tidegate_proxy::upstream::watch_health(proxy.active_reader()));
     let control = Control {
         data: runtimes.data.handle().clone(),
         proxy: proxy.clone(),
@@ -140,10 +138,10 @@ async fn control(
         environment: environment(arguments),
     };
     let (end_control, control_ended) = watch::channel(false);
-    let control = tokio::spawn(control.run(source, ready, reloads, control_ended));
+    let control = tokio::spawn(control.run(source, readiness.clone(), reloads, control_ended));
     wait_for_end().await?;
     tracing::info!(seconds = arguments.drain, "draining: no new connections, running requests finish");
-    draining.store(true, Ordering::Release);
+    readiness.send_replace(Readiness::Draining);
     end_control.send_replace(true);
     let _ = control.await;
     let (proxy, grace) = (proxy.clone(), Duration::from_secs(arguments.drain));
@@ -152,9 +150,16 @@ async fn control(
         _ = drained => {}
         again = wait_for_end() => again?,
     }
-    health.abort();
     stop.send_replace(true);
     Ok(())
+}
+
+/// The gateway's own log goes to stderr; `RUST_LOG` chooses what, `info` when it says nothing.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    // Fails only where a log was started before, which then goes on.
+    let _ =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init();
 }
 
 fn environment(arguments: &Arguments) -> Environment {
@@ -171,8 +176,7 @@ fn admin_state(
     proxy: &Arc<Proxy>,
     telemetry: &Arc<Telemetry>,
     objects: &Arc<ObjectStore>,
-    is_ready: watch::Receiver<bool>,
-    draining: Arc<AtomicBool>,
+    readiness: watch::Receiver<Readiness>,
     reload: mpsc::Sender<()>,
 ) -> anyhow::Result<AdminState> {
     let folder = match &arguments.state_dir {
@@ -184,14 +188,10 @@ fn admin_state(
         objects: objects.clone(),
         snapshot: Arc::new(move || view::snapshot(&table.active())),
         metrics: Arc::new(move || metrics.render()),
-        ready: Arc::new(move || {
-            if draining.load(Ordering::Acquire) {
-                Err("shutting down".into())
-            } else if *is_ready.borrow() {
-                Ok(())
-            } else {
-                Err("no snapshot is in force yet".into())
-            }
+        ready: Arc::new(move || match *readiness.borrow() {
+            Readiness::Starting => Err("no snapshot is in force yet".into()),
+            Readiness::Ready => Ok(()),
+            Readiness::Draining => Err("shutting down".into()),
         }),
         reload: Arc::new(move || match reload.try_send(()) {
             Ok(()) | Err(mpsc::error::TrySendError::Full(())) => Ok(serde_json::json!({"reload": "asked for"})),
