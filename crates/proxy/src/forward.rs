@@ -1,17 +1,32 @@
 //! Forward: pick, send, and send again elsewhere while no byte has gone to the client.
+//!
+//! [`Run`] holds one request from its first attempt to the answer that is passed on. Must not give a client's byte or
+//! an endpoint's byte away while another attempt may follow.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{Request, Version, request};
 use hyper::body::Incoming;
-use tidegate_picker::Reservation;
-use tidegate_routing::snapshot::{RetryBudget, Rule};
+use tidegate_picker::{PickRequest, Reservation};
+use tidegate_routing::snapshot::{PickerSource, Rule};
 use tidegate_telemetry::Reason;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::active::ActivePool;
 use crate::upstream::Upstream;
+use crate::upstream::body::{Buffered, Streaming, UpstreamBody};
+use crate::upstream::connections::Lease;
+
+mod attempt;
+mod budget;
+mod peek;
+
+use attempt::{Begun, Failure, FailureKind, Terms, attempt};
+use budget::ActiveRequest;
+pub use budget::BudgetState;
+use peek::Verdict;
 
 /// What is to be forwarded.
 #[derive(Debug)]
@@ -21,7 +36,7 @@ pub struct Forwarding<'a> {
     /// By which rule (limits, retries).
     pub rule: &'a Rule,
     /// The listener's budget and its counters.
-    pub budget: &'a BudgetState,
+    pub budget: &'a Arc<BudgetState>,
     /// The head, all filters applied, hop-by-hop headers removed, origin-form target, Host set.
     pub head: http::request::Parts,
     /// The body.
@@ -71,6 +86,15 @@ pub struct Forwarded {
     pub upstream: Arc<Upstream>,
     /// Attempts after the first.
     pub retries: u32,
+    /// What ends with the answer, for whoever reads it to hold.
+    pub holds: Holds,
+}
+
+/// The connection and the place in the retry budget that an answer under way holds.
+#[derive(Debug)]
+pub struct Holds {
+    _lease: Lease,
+    _active: ActiveRequest,
 }
 
 /// No answer could be had.
@@ -88,13 +112,238 @@ pub struct ForwardError {
     pub retry_after: Option<Duration>,
 }
 
-/// Active requests and retries under way on a listener; lives across snapshots.
-#[derive(Debug, Default)]
-pub struct BudgetState {
-    /// Requests under way.
-    pub active: std::sync::atomic::AtomicU32,
-    /// Retries under way.
-    pub retrying: std::sync::atomic::AtomicU32,
-    /// The bounds.
-    pub bounds: RetryBudget,
+/// One request from its first attempt on.
+struct Run<'a> {
+    pool: &'a Arc<ActivePool>,
+    budget: &'a Arc<BudgetState>,
+    model: Option<&'a str>,
+    terms: Terms<'a>,
+    source: Source,
+    /// Positions of the endpoints that were tried.
+    tried: Vec<usize>,
+    retries: u32,
+    connections_left: u32,
+    attempts_left: u32,
+    /// A refusal that passes if nothing better comes.
+    refusal: Option<Box<Passable>>,
 }
+
+/// An answer that may be passed on.
+struct Passable {
+    begun: Begun,
+    reservation: Reservation,
+    upstream: Arc<Upstream>,
+}
+
+/// The request for each attempt.
+enum Source {
+    /// As often as needed.
+    Kept(Box<request::Parts>, Option<Buffered>),
+    /// Once; comes back where nothing of it was sent.
+    Once(Option<Box<Request<UpstreamBody>>>),
+}
+
+/// Gets a request answered by an endpoint of its pool.
+///
+/// # Errors
+/// No endpoint gave an answer that can be passed on.
+pub async fn forward(forwarding: Forwarding<'_>) -> Result<Forwarded, ForwardError> {
+    let Forwarding { pool, rule, budget, mut head, body, model, stream, deadline } = forwarding;
+    if let PickerSource::Unavailable(why) = &pool.pool.picker {
+        return Err(refused(Reason::PickerUnavailable, why.clone()));
+    }
+    head.version = Version::HTTP_11;
+    let active = ActiveRequest::begin(budget);
+    let run = Run {
+        pool,
+        budget,
+        model,
+        terms: Terms { rule, kind: pool.pool.kind, stream, deadline },
+        source: Source::new(head, body, rule),
+        tried: Vec::new(),
+        retries: 0,
+        connections_left: rule.retry.connection_attempts,
+        attempts_left: rule.retry.attempts,
+        refusal: None,
+    };
+    run.answer(active).await
+}
+
+fn refused(reason: Reason, message: String) -> ForwardError {
+    ForwardError { reason, message, endpoint: None, retries: 0, retry_after: None }
+}
+
+impl Run<'_> {
+    async fn answer(mut self, active: ActiveRequest) -> Result<Forwarded, ForwardError> {
+        let budget = self.budget;
+        let mut retrying = None;
+        loop {
+            let Some((reservation, upstream)) = self.pick() else {
+                return Err(self.no_endpoint());
+            };
+            let Some(request) = self.source.next() else {
+                return self.give_up(FailureKind::Reset, upstream, active);
+            };
+            self.tried.push(reservation.index);
+            let failed = match attempt(self.terms, &upstream, request).await {
+                Ok(begun) => {
+                    let verdict = begun.peeked.verdict;
+                    let passable = Passable { begun, reservation, upstream };
+                    if verdict == Verdict::Pass || !self.may_ask_another() {
+                        return Ok(passable.pass(self.retries, active));
+                    }
+                    // The budget is asked last, so that nothing is taken from it in vain.
+                    drop(retrying.take());
+                    let Some(room) = budget.retry() else { return Ok(passable.pass(self.retries, active)) };
+                    retrying = Some(room);
+                    self.attempts_left = self.attempts_left.saturating_sub(1);
+                    self.refusal = Some(Box::new(passable));
+                    None
+                }
+                Err(Failure { kind, unsent }) => {
+                    self.source.give_back(unsent);
+                    drop(retrying.take());
+                    let room = if self.may_try_again(kind) { budget.retry() } else { None };
+                    if room.is_none() {
+                        return self.give_up(kind, upstream, active);
+                    }
+                    retrying = room;
+                    Some((kind, upstream))
+                }
+            };
+            self.retries += 1;
+            if !self.pause().await {
+                let (kind, upstream) = match (failed, &self.refusal) {
+                    (Some((_, upstream)), _) => (FailureKind::Total, upstream),
+                    (None, Some(refusal)) => (FailureKind::Total, refusal.upstream.clone()),
+                    (None, None) => return Err(self.no_endpoint()),
+                };
+                return self.give_up(kind, upstream, active);
+            }
+        }
+    }
+
+    fn pick(&mut self) -> Option<(Reservation, Arc<Upstream>)> {
+        // With nobody else left in good health, the one that failed is asked again rather than one that is ejected.
+        if !self.another_is_left() {
+            self.tried.clear();
+        }
+        let request = PickRequest { model: self.model, tried: &self.tried, random: fastrand::u64(..) };
+        let reservation = self.pool.picker.pick(&self.pool.state, &request)?;
+        let upstream = self.pool.upstreams.get(reservation.index)?.clone();
+        Some((reservation, upstream))
+    }
+
+    fn another_is_left(&self) -> bool {
+        let endpoints = self.pool.state.endpoints.iter().enumerate();
+        endpoints.into_iter().any(|(index, endpoint)| !endpoint.ejected() && !self.tried.contains(&index))
+    }
+
+    /// After an answer that another endpoint may better.
+    fn may_ask_another(&self) -> bool {
+        self.attempts_left > 0 && self.source.is_there() && self.another_is_left()
+    }
+
+    /// After an attempt without an answer; counts it.
+    fn may_try_again(&mut self, kind: FailureKind) -> bool {
+        let left = match kind {
+            FailureKind::Connect => &mut self.connections_left,
+            FailureKind::Reset | FailureKind::Protocol | FailureKind::Slow => &mut self.attempts_left,
+            FailureKind::Total | FailureKind::Body(_) => return false,
+        };
+        if *left == 0 || !self.source.is_there() {
+            return false;
+        }
+        *left -= 1;
+        // Waiting once more on the same endpoint would only double the limit.
+        kind != FailureKind::Slow || self.another_is_left()
+    }
+
+    /// The rule's pause between attempts; false when the request's time is over.
+    async fn pause(&self) -> bool {
+        let now = Instant::now();
+        let until = now + self.terms.rule.retry.backoff.unwrap_or_default();
+        if self.terms.deadline.is_some_and(|deadline| deadline <= until) {
+            return false;
+        }
+        if until > now {
+            sleep_until(until).await;
+        }
+        true
+    }
+
+    fn no_endpoint(&self) -> ForwardError {
+        refused(Reason::NoEndpoint, format!("pool {} has no endpoint", self.pool.pool.label))
+    }
+
+    /// The last refusal if there was one, else an error.
+    fn give_up(
+        self,
+        kind: FailureKind,
+        upstream: Arc<Upstream>,
+        active: ActiveRequest,
+    ) -> Result<Forwarded, ForwardError> {
+        match self.refusal {
+            Some(refusal) => Ok(refusal.pass(self.retries, active)),
+            None => Err(ForwardError {
+                endpoint: Some(upstream.key.address.clone()),
+                retries: self.retries,
+                ..refused(kind.reason(), kind.message().into())
+            }),
+        }
+    }
+}
+
+impl Passable {
+    fn pass(self, retries: u32, active: ActiveRequest) -> Forwarded {
+        let Self { begun: Begun { peeked, lease, first_byte }, reservation, upstream } = self;
+        Forwarded {
+            head: peeked.head,
+            first: peeked.first,
+            complete: peeked.body.is_none(),
+            body: peeked.body,
+            first_byte,
+            reservation,
+            upstream,
+            retries,
+            holds: Holds { _lease: lease, _active: active },
+        }
+    }
+}
+
+impl Source {
+    fn new(head: request::Parts, body: ForwardBody, rule: &Rule) -> Self {
+        match body {
+            ForwardBody::Empty => Self::Kept(Box::new(head), None),
+            ForwardBody::Buffered(parts) => Self::Kept(Box::new(head), Some(Buffered::new(parts))),
+            ForwardBody::Streaming { body, limit, length } => {
+                let deadline = rule.limits.request_body.map(|limit| Instant::now() + limit);
+                let body = UpstreamBody::Streaming(Box::new(Streaming::new(body, limit, length, deadline)));
+                Self::Once(Some(Box::new(Request::from_parts(head, body))))
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<Request<UpstreamBody>> {
+        match self {
+            Self::Kept(head, body) => {
+                let body = body.clone().map_or(UpstreamBody::Empty, UpstreamBody::Buffered);
+                Some(Request::from_parts((**head).clone(), body))
+            }
+            Self::Once(request) => request.take().map(|request| *request),
+        }
+    }
+
+    fn give_back(&mut self, unsent: Option<Box<Request<UpstreamBody>>>) {
+        if let Self::Once(request) = self {
+            *request = unsent;
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        !matches!(self, Self::Once(None))
+    }
+}
+
+#[cfg(test)]
+mod tests;

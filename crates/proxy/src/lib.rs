@@ -21,7 +21,6 @@ mod redirect;
 mod respond;
 mod rewrite;
 mod spine;
-mod standin;
 mod table;
 #[cfg(test)]
 mod testing;

@@ -14,9 +14,8 @@ use tracing::debug;
 
 use crate::active::{Active, ActivePool};
 use crate::connection::Connection;
-use crate::forward::{BudgetState, ForwardBody, Forwarding};
+use crate::forward::{BudgetState, ForwardBody, Forwarding, forward};
 use crate::read::ReadBody;
-use crate::standin::forward;
 use crate::{assign, rewrite};
 
 /// Copies under way at most.

@@ -21,7 +21,7 @@ use tidegate_routing::snapshot::Filters;
 use tidegate_telemetry::{EndedBy, Reason};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::forward::Forwarded;
+use crate::forward::{Forwarded, Holds};
 use crate::guard::REQUEST_ID;
 use crate::observe::Record;
 use crate::rewrite::{change_headers, remove_hop_by_hop};
@@ -69,6 +69,7 @@ pub(crate) struct Passing {
     settled: bool,
     _upstream: Arc<Upstream>,
     _reservation: Reservation,
+    _holds: Holds,
 }
 
 /// What passed, and when.
@@ -106,7 +107,7 @@ pub(crate) fn own(
 
 /// An endpoint's answer.
 pub(crate) fn pass_on(forwarded: Forwarded, plan: Plan<'_>, mut record: Box<Record>) -> Response<AnswerBody> {
-    let Forwarded { mut head, first, complete, body, first_byte, reservation, upstream, retries } = forwarded;
+    let Forwarded { mut head, first, complete, body, first_byte, reservation, upstream, retries, holds } = forwarded;
     let kind = kind(&head);
     let observation = &mut record.observation;
     observation.status = head.status.as_u16();
@@ -144,6 +145,7 @@ pub(crate) fn pass_on(forwarded: Forwarded, plan: Plan<'_>, mut record: Box<Reco
         settled: false,
         _upstream: upstream,
         _reservation: reservation,
+        _holds: holds,
     };
     let mut response = Response::new(AnswerBody::Passing(Box::new(passing)));
     *response.status_mut() = head.status;

@@ -16,12 +16,11 @@ use tidegate_telemetry::Reason;
 use crate::assign::{self, Assigned};
 use crate::connection::Connection;
 use crate::error::Refusal;
-use crate::forward::{ForwardBody, ForwardError, Forwarded, Forwarding};
+use crate::forward::{ForwardBody, ForwardError, Forwarded, Forwarding, forward};
 use crate::guard::Guarded;
 use crate::observe::Record;
 use crate::read::ReadBody;
 use crate::respond::{AnswerBody, Plan};
-use crate::standin::forward;
 use crate::table::{Routed, Table, TableListener};
 use crate::{admin_path, guard, mirror, models, read, redirect, respond, rewrite};
 

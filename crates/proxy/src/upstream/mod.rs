@@ -8,6 +8,11 @@ use tidegate_api::ObjectKey;
 use tidegate_api::inference::AppProtocol;
 use tidegate_picker::EndpointState;
 
+pub(crate) mod body;
+pub(crate) mod connections;
+
+use connections::Connections;
+
 /// What makes two endpoints of two snapshots the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UpstreamKey {
@@ -26,11 +31,12 @@ pub struct Upstream {
     pub key: UpstreamKey,
     /// Load, models, ejection.
     pub state: Arc<EndpointState>,
+    pub(crate) connections: Connections,
 }
 
 impl Upstream {
     /// An endpoint without connections.
     pub fn new(key: UpstreamKey, state: Arc<EndpointState>) -> Self {
-        Self { key, state }
+        Self { key, state, connections: Connections::new() }
     }
 }

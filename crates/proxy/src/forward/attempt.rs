@@ -1,0 +1,147 @@
+//! One attempt: a request goes to one endpoint, and its answer's beginning or a failure comes back.
+
+use std::sync::Arc;
+
+use http::Request;
+use tidegate_routing::snapshot::{PoolKind, Rule};
+use tidegate_telemetry::Reason;
+use tokio::time::{Instant, sleep_until};
+
+use super::peek::{Peeked, peek};
+use crate::upstream::Upstream;
+use crate::upstream::body::{BodyFault, UpstreamBody};
+use crate::upstream::connections::{ConnectionLimits, Lease, SendFault, send};
+
+/// What all attempts of a request have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'a> {
+    pub(crate) rule: &'a Rule,
+    pub(crate) kind: PoolKind,
+    pub(crate) stream: bool,
+    /// For the whole request.
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// An answer that began.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) peeked: Peeked,
+    pub(crate) lease: Lease,
+    pub(crate) first_byte: Instant,
+}
+
+/// An attempt without an answer.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: FailureKind,
+    /// The request, where nothing of it was sent.
+    pub(crate) unsent: Option<Box<Request<UpstreamBody>>>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    /// No connection.
+    Connect,
+    /// The endpoint closed before the first byte.
+    Reset,
+    /// It sent what is not HTTP.
+    Protocol,
+    /// A limit for this attempt passed.
+    Slow,
+    /// The whole request's limit passed.
+    Total,
+    /// The client's body is at fault.
+    Body(Reason),
+}
+
+impl FailureKind {
+    pub(crate) fn reason(self) -> Reason {
+        match self {
+            Self::Connect => Reason::ConnectFailed,
+            Self::Reset => Reason::UpstreamReset,
+            Self::Protocol => Reason::UpstreamProtocol,
+            Self::Slow => Reason::UpstreamTimeout,
+            Self::Total => Reason::TotalTimeout,
+            Self::Body(reason) => reason,
+        }
+    }
+
+    /// For the client.
+    pub(crate) fn message(self) -> &'static str {
+        match self {
+            Self::Connect => "no model server could be connected to; try again later",
+            Self::Reset => "the model server closed the connection before it answered",
+            Self::Protocol => "the model server's answer is not valid HTTP",
+            Self::Slow => "the model server did not begin to answer within the limit",
+            Self::Total => "the request did not end within the limit for all of it",
+            Self::Body(Reason::BodyTooLarge) => "the body is longer than this route takes",
+            Self::Body(Reason::RequestTimeout) => "the body did not come within the limit",
+            Self::Body(_) => "the body was not sent to its end",
+        }
+    }
+}
+
+/// Makes one attempt.
+pub(crate) async fn attempt(
+    terms: Terms<'_>,
+    upstream: &Arc<Upstream>,
+    request: Request<UpstreamBody>,
+) -> Result<Begun, Failure> {
+    let limits = &terms.rule.limits;
+    let first_byte = if terms.stream { limits.stream_first_byte } else { limits.first_byte };
+    let own = [first_byte, terms.rule.attempt_timeout].into_iter().flatten().min().map(|limit| Instant::now() + limit);
+    let end = [own, terms.deadline].into_iter().flatten().min();
+    let passed = async {
+        match end {
+            Some(end) => sleep_until(end).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        done = exchange(terms, upstream, request) => done,
+        () = passed => {
+            let kind = if end == terms.deadline { FailureKind::Total } else { FailureKind::Slow };
+            Err(Failure { kind, unsent: None })
+        }
+    }
+}
+
+async fn exchange(
+    terms: Terms<'_>,
+    upstream: &Arc<Upstream>,
+    request: Request<UpstreamBody>,
+) -> Result<Begun, Failure> {
+    let limits = ConnectionLimits { connect: terms.rule.limits.connect, idle: terms.rule.limits.upstream_idle };
+    let (response, lease) = send(upstream, request, limits).await.map_err(Failure::from)?;
+    let peeked = peek(response, &terms.rule.retry.codes, terms.kind == PoolKind::Inference)
+        .await
+        .map_err(|error| Failure { kind: kind_of(&error), unsent: None })?;
+    Ok(Begun { peeked, lease, first_byte: Instant::now() })
+}
+
+fn kind_of(error: &hyper::Error) -> FailureKind {
+    if let Some(BodyFault(reason)) = BodyFault::of(error) {
+        FailureKind::Body(reason)
+    } else if error.is_parse() || error.is_parse_too_large() {
+        FailureKind::Protocol
+    } else {
+        FailureKind::Reset
+    }
+}
+
+impl From<SendFault> for Failure {
+    fn from(fault: SendFault) -> Self {
+        match fault {
+            SendFault::Connect(error, unsent) => {
+                tracing::debug!(%error, "an endpoint cannot be connected to");
+                Self { kind: FailureKind::Connect, unsent: Some(unsent) }
+            }
+            SendFault::Exchange(error, unsent) => {
+                tracing::debug!(%error, "an endpoint broke off before it answered");
+                Self { kind: kind_of(&error), unsent }
+            }
+        }
+    }
+}
