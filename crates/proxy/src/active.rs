@@ -7,8 +7,9 @@ use parking_lot::Mutex;
 use tidegate_picker::{EndpointState, Picker, PoolState};
 use tidegate_routing::Snapshot;
 use tidegate_routing::snapshot::Pool;
+use tidegate_telemetry::ObservationSink;
 
-use crate::upstream::{Upstream, UpstreamKey};
+use crate::upstream::{Events, Upstream, UpstreamKey};
 
 /// What one request reads from start to end.
 #[derive(Debug)]
@@ -33,12 +34,18 @@ pub struct ActivePool {
 }
 
 /// Keeps upstreams from one snapshot to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Upstreams {
     known: Mutex<HashMap<UpstreamKey, Arc<Upstream>>>,
+    events: Events,
 }
 
 impl Upstreams {
+    /// None yet; ejections and returns of those to come are told to `sink`.
+    pub fn new(sink: Arc<dyn ObservationSink>) -> Self {
+        Self { known: Mutex::default(), events: Events(sink) }
+    }
+
     /// Joins a snapshot with the upstreams that are known, makes those that are new, and forgets those that no pool
     /// names any more (requests under way keep theirs).
     pub fn activate(&self, snapshot: Arc<Snapshot>, picker: &Arc<dyn Picker>) -> Active {
@@ -58,7 +65,8 @@ impl Upstreams {
                             protocol: pool.protocol,
                         };
                         let upstream = known.get(&key).cloned().unwrap_or_else(|| {
-                            Arc::new(Upstream::new(key.clone(), Arc::new(EndpointState::new(endpoint.address.clone()))))
+                            let state = Arc::new(EndpointState::new(endpoint.address.clone()));
+                            Arc::new(Upstream::new(key.clone(), state, self.events.clone()))
                         });
                         kept.insert(key, upstream.clone());
                         upstream

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tidegate_picker::{PickRequest, Reservation};
 use tidegate_routing::snapshot::{PickerSource, Rule};
 use tidegate_telemetry::Reason;
+use tidegate_telemetry::observation::EjectionReason;
 use tokio::time::{Instant, sleep_until};
 
 use crate::active::ActivePool;
@@ -124,6 +125,8 @@ struct Run<'a> {
     retries: u32,
     connections_left: u32,
     attempts_left: u32,
+    /// Requests that waited for a dead engine are sent again once, whatever the rule and the budget say.
+    dead_left: u32,
     /// A refusal that passes if nothing better comes.
     refusal: Option<Box<Passable>>,
 }
@@ -164,6 +167,7 @@ pub async fn forward(forwarding: Forwarding<'_>) -> Result<Forwarded, ForwardErr
         retries: 0,
         connections_left: rule.retry.connection_attempts,
         attempts_left: rule.retry.attempts,
+        dead_left: 1,
         refusal: None,
     };
     run.answer(active).await
@@ -185,40 +189,55 @@ impl Run<'_> {
                 return self.give_up(FailureKind::Reset, upstream, active);
             };
             self.tried.push(reservation.index);
-            let failed = match attempt(self.terms, &upstream, request).await {
+            let was_ejected = upstream.begin_attempt();
+            let outcome = attempt(self.terms, &upstream, request).await;
+            self.report(&outcome, &upstream, reservation.index, was_ejected);
+            drop(retrying.take());
+            let asked = upstream.clone();
+            match outcome {
                 Ok(begun) => {
-                    let verdict = begun.peeked.verdict;
                     let passable = Passable { begun, reservation, upstream };
-                    if verdict == Verdict::Pass || !self.may_ask_another() {
+                    let again = passable.begun.peeked.verdict != Verdict::Pass && self.may_ask_another();
+                    // The budget is asked last, so that nothing is taken from it in vain.
+                    retrying = if again { budget.retry() } else { None };
+                    if retrying.is_none() {
                         return Ok(passable.pass(self.retries, active));
                     }
-                    // The budget is asked last, so that nothing is taken from it in vain.
-                    drop(retrying.take());
-                    let Some(room) = budget.retry() else { return Ok(passable.pass(self.retries, active)) };
-                    retrying = Some(room);
                     self.attempts_left = self.attempts_left.saturating_sub(1);
                     self.refusal = Some(Box::new(passable));
-                    None
                 }
                 Err(Failure { kind, unsent }) => {
                     self.source.give_back(unsent);
-                    drop(retrying.take());
-                    let room = if self.may_try_again(kind) { budget.retry() } else { None };
-                    if room.is_none() {
+                    let again = self.may_try_again(kind);
+                    retrying = if again && kind != FailureKind::Dead { budget.retry() } else { None };
+                    if !again || (retrying.is_none() && kind != FailureKind::Dead) {
                         return self.give_up(kind, upstream, active);
                     }
-                    retrying = room;
-                    Some((kind, upstream))
                 }
-            };
+            }
             self.retries += 1;
             if !self.pause().await {
-                let (kind, upstream) = match (failed, &self.refusal) {
-                    (Some((_, upstream)), _) => (FailureKind::Total, upstream),
-                    (None, Some(refusal)) => (FailureKind::Total, refusal.upstream.clone()),
-                    (None, None) => return Err(self.no_endpoint()),
-                };
-                return self.give_up(kind, upstream, active);
+                return self.give_up(FailureKind::Total, asked, active);
+            }
+        }
+    }
+
+    /// Tells the endpoint's health what came of an attempt.
+    fn report(&self, outcome: &Result<Begun, Failure>, upstream: &Upstream, index: usize, was_ejected: bool) {
+        match outcome {
+            Ok(begun) => {
+                upstream.note_byte(begun.first_byte);
+                match begun.peeked.verdict {
+                    Verdict::Pass => upstream.succeeded(&self.pool.pool.label, was_ejected),
+                    Verdict::Broken => upstream.failed(self.pool, index, EjectionReason::Errors),
+                    // To have too much to do is no fault; to eject for it would only move the load.
+                    Verdict::Refused => {}
+                }
+            }
+            Err(failure) => {
+                if let Some(reason) = failure.kind.against() {
+                    upstream.failed(self.pool, index, reason);
+                }
             }
         }
     }
@@ -249,6 +268,7 @@ impl Run<'_> {
         let left = match kind {
             FailureKind::Connect => &mut self.connections_left,
             FailureKind::Reset | FailureKind::Protocol | FailureKind::Slow => &mut self.attempts_left,
+            FailureKind::Dead => &mut self.dead_left,
             FailureKind::Total | FailureKind::Body(_) => return false,
         };
         if *left == 0 || !self.source.is_there() {

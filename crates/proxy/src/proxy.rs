@@ -50,10 +50,11 @@ impl Proxy {
         let ProxyOptions { sink, picker, runtime } = options;
         let nothing = Arc::new(Active { snapshot: Arc::default(), pools: Vec::new() });
         let table = ArcSwap::from_pointee(Table::new(nothing, &mut Budgets::new()));
+        let upstreams = Upstreams::new(sink.clone());
         Arc::new(Self {
             shared: Arc::new(Shared { table, sink, mirrors: Mirrors::new() }),
             picker,
-            upstreams: Upstreams::default(),
+            upstreams,
             budgets: Mutex::default(),
             listeners: Listeners::new(runtime),
             applying: Semaphore::new(1),

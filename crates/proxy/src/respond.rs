@@ -67,7 +67,7 @@ pub(crate) struct Passing {
     /// What is still to come where the length is known; tells an end from a client that left.
     remaining: Option<u64>,
     settled: bool,
-    _upstream: Arc<Upstream>,
+    upstream: Arc<Upstream>,
     _reservation: Reservation,
     _holds: Holds,
 }
@@ -143,7 +143,7 @@ pub(crate) fn pass_on(forwarded: Forwarded, plan: Plan<'_>, mut record: Box<Reco
         limit: Limit { idle: plan.idle, total: plan.deadline, timer: None },
         remaining: length,
         settled: false,
-        _upstream: upstream,
+        upstream,
         _reservation: reservation,
         _holds: holds,
     };
@@ -172,6 +172,7 @@ impl Passing {
     /// Bytes came from the endpoint; gives what may go on at once.
     fn came(&mut self, bytes: Bytes, now: Instant) -> Option<Bytes> {
         self.flow.came(&bytes, now);
+        self.upstream.note_byte(now);
         if let Some(remaining) = &mut self.remaining {
             *remaining = remaining.saturating_sub(bytes.len() as u64);
         }

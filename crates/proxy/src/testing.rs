@@ -287,5 +287,6 @@ pub(crate) fn get(path: &str) -> Request<TestBody> {
 /// Pools with their living state, without sockets.
 pub(crate) fn activated(pools: Vec<Pool>) -> crate::active::Active {
     let picker: Arc<dyn tidegate_picker::Picker> = Arc::new(LeastRequests);
-    crate::active::Upstreams::default().activate(Arc::new(snapshot(pools, vec![])), &picker)
+    let upstreams = crate::active::Upstreams::new(Arc::new(Kept::default()));
+    upstreams.activate(Arc::new(snapshot(pools, vec![])), &picker)
 }

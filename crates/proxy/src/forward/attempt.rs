@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Request;
 use tidegate_routing::snapshot::{PoolKind, Rule};
 use tidegate_telemetry::Reason;
+use tidegate_telemetry::observation::EjectionReason;
 use tokio::time::{Instant, sleep_until};
 
 use super::peek::{Peeked, peek};
@@ -49,6 +50,8 @@ pub(crate) enum FailureKind {
     Protocol,
     /// A limit for this attempt passed.
     Slow,
+    /// The endpoint was found dead while the request waited.
+    Dead,
     /// The whole request's limit passed.
     Total,
     /// The client's body is at fault.
@@ -61,9 +64,19 @@ impl FailureKind {
             Self::Connect => Reason::ConnectFailed,
             Self::Reset => Reason::UpstreamReset,
             Self::Protocol => Reason::UpstreamProtocol,
-            Self::Slow => Reason::UpstreamTimeout,
+            Self::Slow | Self::Dead => Reason::UpstreamTimeout,
             Self::Total => Reason::TotalTimeout,
             Self::Body(reason) => reason,
+        }
+    }
+
+    /// What it says against the endpoint. A limit that passed says nothing: long answers are healthy.
+    pub(crate) fn against(self) -> Option<EjectionReason> {
+        match self {
+            Self::Connect => Some(EjectionReason::ConnectFailed),
+            Self::Reset => Some(EjectionReason::Reset),
+            Self::Protocol => Some(EjectionReason::Errors),
+            Self::Slow | Self::Dead | Self::Total | Self::Body(_) => None,
         }
     }
 
@@ -74,6 +87,7 @@ impl FailureKind {
             Self::Reset => "the model server closed the connection before it answered",
             Self::Protocol => "the model server's answer is not valid HTTP",
             Self::Slow => "the model server did not begin to answer within the limit",
+            Self::Dead => "the model server stopped answering",
             Self::Total => "the request did not end within the limit for all of it",
             Self::Body(Reason::BodyTooLarge) => "the body is longer than this route takes",
             Self::Body(Reason::RequestTimeout) => "the body did not come within the limit",
@@ -98,6 +112,7 @@ pub(crate) async fn attempt(
             None => std::future::pending().await,
         }
     };
+    let dead = upstream.found_dead();
     tokio::select! {
         biased;
         done = exchange(terms, upstream, request) => done,
@@ -105,6 +120,7 @@ pub(crate) async fn attempt(
             let kind = if end == terms.deadline { FailureKind::Total } else { FailureKind::Slow };
             Err(Failure { kind, unsent: None })
         }
+        () = dead => Err(Failure { kind: FailureKind::Dead, unsent: None }),
     }
 }
 

@@ -49,11 +49,17 @@ struct Setting {
     active: Active,
     rule: Rule,
     budget: Arc<BudgetState>,
+    life: Duration,
 }
 
 impl Setting {
     fn new(endpoints: &[SocketAddr]) -> Self {
-        Self { active: activated(vec![pool("a", endpoints)]), rule: rule(vec![arm(0, 1)]), budget: Arc::default() }
+        Self {
+            active: activated(vec![pool("a", endpoints)]),
+            rule: rule(vec![arm(0, 1)]),
+            budget: Arc::default(),
+            life: PATIENCE,
+        }
     }
 
     /// Sends with all but the first endpoint busy, so that the first is picked first.
@@ -75,7 +81,7 @@ impl Setting {
             body,
             model: None,
             stream: false,
-            deadline: Some(Instant::now() + PATIENCE),
+            deadline: Some(Instant::now() + self.life),
         };
         tokio::time::timeout(PATIENCE * 2, forward(forwarding)).await.expect("an outcome")
     }
@@ -221,23 +227,22 @@ async fn nobody_to_ask_is_said() {
     assert_eq!((error.reason, &*error.message), (Reason::PickerUnavailable, "asks a picker"));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_slow_first_byte_is_tried_elsewhere_once() {
-    let mut setting = Setting::new(&[silent().await, echo("b").await]);
-    setting.rule.limits.first_byte = Some(Duration::from_secs(1));
-    assert_eq!(setting.send().await.unwrap().retries, 1);
-
-    let mut setting = Setting::new(&[silent().await]);
-    setting.rule.limits.first_byte = Some(Duration::from_secs(1));
-    let error = setting.send().await.unwrap_err();
-    assert_eq!((error.reason, error.retries), (Reason::UpstreamTimeout, 0));
-
-    let mut setting = Setting::new(&[silent().await]);
-    setting.rule.attempt_timeout = Some(Duration::from_secs(1));
-    assert_eq!(setting.send().await.unwrap_err().reason, Reason::UpstreamTimeout);
-
-    let error = Setting::new(&[silent().await, silent().await]).send().await.unwrap_err();
-    assert_eq!(error.reason, Reason::TotalTimeout);
+    let limit = Some(Duration::from_secs(1));
+    let mut elsewhere = Setting::new(&[silent().await, echo("b").await]);
+    elsewhere.rule.limits.first_byte = limit;
+    let mut alone = Setting::new(&[silent().await]);
+    alone.rule.limits.first_byte = limit;
+    let mut backend = Setting::new(&[silent().await]);
+    backend.rule.attempt_timeout = limit;
+    let total = Setting { life: Duration::from_secs(1), ..Setting::new(&[silent().await, silent().await]) };
+    let (elsewhere, alone, backend, total) = tokio::join!(elsewhere.send(), alone.send(), backend.send(), total.send());
+    assert_eq!(elsewhere.unwrap().retries, 1);
+    let alone = alone.unwrap_err();
+    assert_eq!((alone.reason, alone.retries), (Reason::UpstreamTimeout, 0));
+    assert_eq!(backend.unwrap_err().reason, Reason::UpstreamTimeout);
+    assert_eq!(total.unwrap_err().reason, Reason::TotalTimeout);
 }
 
 #[tokio::test]

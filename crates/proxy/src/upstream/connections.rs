@@ -94,6 +94,12 @@ impl Connections {
         self.idle.lock().push_back(Idle { sender, until });
     }
 
+    /// Closes what has been idle for too long and forgets what the endpoint closed.
+    pub(crate) fn sweep(&self) {
+        let now = Instant::now();
+        self.idle.lock().retain(|kept| !kept.sender.is_closed() && !kept.is_over(now));
+    }
+
     #[cfg(test)]
     pub(crate) fn kept(&self) -> usize {
         self.idle.lock().len()

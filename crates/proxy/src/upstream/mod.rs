@@ -10,8 +10,13 @@ use tidegate_picker::EndpointState;
 
 pub(crate) mod body;
 pub(crate) mod connections;
+pub(crate) mod health;
+mod watch;
 
 use connections::Connections;
+pub(crate) use health::Events;
+use health::Health;
+pub use watch::{HealthSettings, watch_health};
 
 /// What makes two endpoints of two snapshots the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,11 +37,20 @@ pub struct Upstream {
     /// Load, models, ejection.
     pub state: Arc<EndpointState>,
     pub(crate) connections: Connections,
+    health: Health,
 }
 
 impl Upstream {
-    /// An endpoint without connections.
-    pub fn new(key: UpstreamKey, state: Arc<EndpointState>) -> Self {
-        Self { key, state, connections: Connections::new() }
+    /// An endpoint without connections; its ejections and returns are told to `events`.
+    pub(crate) fn new(key: UpstreamKey, state: Arc<EndpointState>, events: Events) -> Self {
+        Self { key, state, connections: Connections::new(), health: Health::new(events) }
+    }
+
+    /// The same endpoint with connections of its own, for probes.
+    fn apart(&self) -> Self {
+        Self::new(self.key.clone(), self.state.clone(), self.health.events())
     }
 }
+
+#[cfg(test)]
+mod tests;
