@@ -10,6 +10,7 @@ use anyhow::{Context, anyhow};
 use tidegate_admin::{AdminListener, AdminState, ObjectStore, Port, Token};
 use tidegate_files::FileSource;
 use tidegate_picker::LeastRequests;
+use tidegate_proxy::upstream::{HealthSettings, watch_health};
 use tidegate_proxy::{Proxy, ProxyOptions};
 use tidegate_routing::{Environment, Intake};
 use tidegate_signals::Poller;
@@ -137,6 +138,8 @@ async fn control(
         intake: Intake::default(),
         environment: environment(arguments),
     };
+    let watched = proxy.clone();
+    let health = tokio::spawn(watch_health(move || watched.active(), HealthSettings::default()));
     let (end_control, control_ended) = watch::channel(false);
     let control = tokio::spawn(control.run(source, readiness.clone(), reloads, control_ended));
     wait_for_end().await?;
@@ -150,6 +153,7 @@ async fn control(
         _ = drained => {}
         again = wait_for_end() => again?,
     }
+    health.abort();
     stop.send_replace(true);
     Ok(())
 }
