@@ -290,3 +290,24 @@ pub(crate) fn activated(pools: Vec<Pool>) -> crate::active::Active {
     let upstreams = crate::active::Upstreams::new(Arc::new(Kept::default()));
     upstreams.activate(Arc::new(snapshot(pools, vec![])), &picker)
 }
+
+/// An address where nobody listens; it stays taken to the end of the process, so that no other test gets it.
+pub(crate) fn nobody() -> SocketAddr {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
+    address
+}
+
+/// An endpoint that reads the beginning of a request and closes the connection.
+pub(crate) async fn breaks_off() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _read = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 1024]).await;
+        }
+    });
+    address
+}

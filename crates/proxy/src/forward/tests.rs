@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::active::Active;
-use crate::testing::{PATIENCE, activated, arm, echo, endpoint, full, pool, rule};
+use crate::testing::{PATIENCE, activated, arm, echo, endpoint, full, nobody, pool, rule};
 
 /// An endpoint that answers every connection with the same bytes and closes it; counts connections.
 async fn scripted(answer: &'static str) -> (SocketAddr, Arc<AtomicU32>) {
@@ -33,15 +33,6 @@ async fn scripted(answer: &'static str) -> (SocketAddr, Arc<AtomicU32>) {
 /// An endpoint that takes requests and never answers.
 async fn silent() -> SocketAddr {
     endpoint(|_| std::future::pending()).await
-}
-
-/// An address where nobody listens; it stays taken to the end of the process, so that no other test gets it.
-fn nobody() -> SocketAddr {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    std::mem::forget(socket);
-    address
 }
 
 /// One request's setting: a pool whose first endpoint is picked first.

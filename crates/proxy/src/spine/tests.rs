@@ -392,6 +392,46 @@ async fn bodies_of_other_rules_stream_through() {
     assert!(answer.text().ends_with("\n\nnot json"), "{}", answer.text());
 }
 
+/// A body in chunks, without a length.
+fn chunks(parts: &'static [&'static str]) -> TestBody {
+    let frames =
+        parts.iter().map(|part| Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(part.as_bytes()))));
+    http_body_util::BodyExt::boxed(StreamBody::new(futures_util::stream::iter(frames)))
+}
+
+#[tokio::test]
+async fn a_streaming_body_is_held_to_its_limit_and_sent_once() {
+    let mut plain = rule(vec![arm(0, 1)]);
+    plain.inference = false;
+    plain.limits.body_bytes = 8;
+    let waiting = endpoint(|request| async move {
+        let _read = request.into_body().collect().await;
+        std::future::pending().await
+    })
+    .await;
+    let running = run(snapshot(vec![pool("a", &[waiting])], vec![plain])).await;
+    let long = Request::post("/x").header("host", "test").body(chunks(&["12345", "6789"])).unwrap();
+    let answer = send(running.address, long).await;
+    assert_eq!((answer.status.as_u16(), &*answer.reason()), (413, "body_too_large"));
+
+    // Nothing of it was sent while there was no connection, so it can go elsewhere; after that it cannot.
+    for (first, status) in [(nobody(), 200), (breaks_off().await, 502)] {
+        let mut plain = rule(vec![arm(0, 1)]);
+        plain.inference = false;
+        let running = run(snapshot(vec![pool("a", &[first, echo("b").await])], vec![plain])).await;
+        // Ties are broken at random: until one request has gone to the first endpoint.
+        let mut met = Vec::new();
+        while !met.contains(&(status, if status == 200 { 1 } else { 0 })) {
+            let short = Request::post("/x").header("host", "test").body(chunks(&["12", "34"])).unwrap();
+            let answer = send(running.address, short).await;
+            let seen = running.kept.take(1).await;
+            assert!(answer.status.as_u16() == 200 || answer.status.as_u16() == status);
+            assert!(answer.status != 200 || answer.text().ends_with("\n\n1234"));
+            met.push((answer.status.as_u16(), seen[0].retries));
+        }
+    }
+}
+
 #[tokio::test]
 async fn http2_with_prior_knowledge_is_served() {
     let running = run(snapshot(vec![pool("a", &[echo("a").await])], vec![rule(vec![arm(0, 1)])])).await;
