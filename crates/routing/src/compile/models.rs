@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tidegate_api::inference::{Criticality, ModelTarget, PoolRef};
+use tidegate_api::inference::{Criticality, GROUP_ALPHA, GROUP_V1, ModelTarget, PoolRef};
 use tidegate_api::{FieldPath, Finding, ObjectKey, Resource, Severity};
 
 use super::index::{FoundPool, Index, Object};
@@ -64,6 +64,10 @@ pub(super) fn tables(index: &Index<'_>, statuses: &mut Statuses) -> HashMap<Obje
 fn pool_of(index: &Index<'_>, object: &Object<'_>, reference: &PoolRef, statuses: &mut Statuses) -> Option<ObjectKey> {
     match index.pool(&object.key.namespace, reference.group.as_deref(), &reference.name) {
         FoundPool::Named(pool, _) => Some(pool.key.clone()),
+        // A group that was left out means the kind's default, which is no repair.
+        FoundPool::Assumed(pool, _, group) if reference.group.is_none() && group == default_group(object) => {
+            Some(pool.key.clone())
+        }
         FoundPool::Assumed(pool, _, group) => {
             let field = FieldPath::root().key("spec").key("poolRef").key("group");
             let finding = assumed_group(object, field, reference.group.as_deref(), &reference.name, group);
@@ -76,6 +80,11 @@ fn pool_of(index: &Index<'_>, object: &Object<'_>, reference: &PoolRef, statuses
             None
         }
     }
+}
+
+/// The group that a `poolRef` without one means, by the kind's schema.
+fn default_group(object: &Object<'_>) -> &'static str {
+    if object.key.kind == "InferenceModel" { GROUP_ALPHA } else { GROUP_V1 }
 }
 
 /// Says that a group was left out, or named one that has no such pool.

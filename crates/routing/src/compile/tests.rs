@@ -151,7 +151,7 @@ fn a_rewrite_wins_over_a_model_and_a_rule_without_matches_takes_the_rest() {
         condition(&compiled, "InferenceModel", "model", "Accepted"),
         is(ConditionStatus::False, "ModelNameInUse")
     );
-    // Its poolRef left the group out, which means v1; only v1alpha2 has such a pool.
+    // Its poolRef left the group out, which means v1 by its schema; only v1alpha2 has such a pool.
     assert_eq!(
         condition(&compiled, "InferenceModelRewrite", "rewrite", "tidegate.dev/Warning"),
         is(ConditionStatus::True, "GroupAssumed")
