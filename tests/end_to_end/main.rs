@@ -3,6 +3,7 @@
 mod architecture;
 mod bad_input;
 mod clients;
+mod demo;
 mod examples;
 mod failures;
 mod guides;

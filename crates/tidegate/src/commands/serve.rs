@@ -58,6 +58,9 @@ pub(crate) struct Arguments {
     /// Write no access log.
     #[arg(long)]
     pub(crate) no_access_log: bool,
+    /// End when standard input ends: for a parent that must leave nothing running, however it ends.
+    #[arg(long, hide = true)]
+    pub(crate) exit_with_stdin: bool,
 }
 
 /// Runs until SIGTERM or Ctrl-C.
@@ -142,7 +145,10 @@ async fn control(
     let health = tokio::spawn(watch_health(move || watched.active(), HealthSettings::default()));
     let (end_control, control_ended) = watch::channel(false);
     let control = tokio::spawn(control.run(source, readiness.clone(), reloads, control_ended));
-    wait_for_end().await?;
+    tokio::select! {
+        end = wait_for_end() => end?,
+        () = stdin_end(), if arguments.exit_with_stdin => {}
+    }
     tracing::info!(seconds = arguments.drain, "draining: no new connections, running requests finish");
     readiness.send_replace(Readiness::Draining);
     end_control.send_replace(true);
@@ -209,6 +215,17 @@ fn default_state_dir() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_STATE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
     base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")))
         .map(|base| base.join("tidegate"))
+}
+
+/// The end of standard input.
+async fn stdin_end() {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    // A thread, because a blocked read of stdin would hold the runtime's shutdown up; it ends with the process.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = ended.send(());
+    });
+    let _ = end.await;
 }
 
 /// SIGTERM or Ctrl-C.
