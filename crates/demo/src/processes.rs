@@ -65,9 +65,8 @@ impl Gateway {
         let mut command = Command::new(program);
         command.arg("serve").arg("-f").arg(folder).args(["--bind", "127.0.0.1", "--admin", &admin.to_string()]);
         command.arg("--state-dir").arg(log.with_file_name("state")).arg("--no-access-log");
-        // As above; a demo that is gone needs no long drain.
+        // As above; behind a demo that is gone nobody waits for a long drain.
         command.args(["--exit-with-stdin", "--drain", "1"]).stdin(Stdio::piped());
-        command.stdin(Stdio::null());
         let child = spawn(command.stdout(Stdio::null()).stderr(errors), "the gateway")?;
         let mut gateway = Self { child, admin, log: log.into() };
         gateway.wait_ready().await?;
