@@ -1,6 +1,6 @@
 //! Gateways: their listeners, which routes these take, and the sockets they make.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -273,8 +273,8 @@ fn missing_gateways(index: &Index<'_>, object: &Object<'_>, route: &HttpRoute) -
         .collect()
 }
 
-/// What is taken on one socket: its protocol, and hostname by owner.
-type Taken = BTreeMap<SocketAddr, (SocketProtocol, Vec<(Option<Hostname>, ObjectKey)>)>;
+/// What is taken on one socket: its protocol, and the owner of each hostname.
+type Taken = BTreeMap<SocketAddr, (SocketProtocol, HashMap<Option<Hostname>, ObjectKey>)>;
 
 /// Two listeners of one port must differ in hostname and agree in protocol; the one that comes first has the place.
 fn find_conflicts(draft: &mut GatewayDraft<'_>, taken: &mut Taken) {
@@ -282,11 +282,11 @@ fn find_conflicts(draft: &mut GatewayDraft<'_>, taken: &mut Taken) {
     for listener in draft.listeners.iter_mut().filter(|listener| listener.refused.is_none()) {
         for address in &draft.addresses {
             let socket = SocketAddr::new(*address, listener.port);
-            let (protocol, names) = taken.entry(socket).or_insert_with(|| (listener.protocol, Vec::new()));
+            let (protocol, names) = taken.entry(socket).or_insert_with(|| (listener.protocol, HashMap::new()));
             if *protocol != listener.protocol {
                 let message = format!("port {} is taken by a listener of another protocol", listener.port);
                 listener.conflict = Some(("ProtocolConflict", message));
-            } else if let Some((_, owner)) = names.iter().find(|(name, _)| *name == listener.hostname) {
+            } else if let Some(owner) = names.get(&listener.hostname) {
                 let message = format!("{owner} has a listener on port {} for the same hostname", listener.port);
                 if *owner == key {
                     listener.conflict = Some(("HostnameConflict", message));
@@ -294,7 +294,7 @@ fn find_conflicts(draft: &mut GatewayDraft<'_>, taken: &mut Taken) {
                     listener.refused = Some(("PortUnavailable", message));
                 }
             } else {
-                names.push((listener.hostname.clone(), key.clone()));
+                names.insert(listener.hostname.clone(), key.clone());
             }
         }
     }

@@ -3,13 +3,18 @@
 use std::collections::{BTreeMap, HashMap};
 
 use gateway_api::experimental::referencegrants::ReferenceGrant;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use tidegate_api::inference::{GROUP_ALPHA, GROUP_V1, InferencePool};
+use tidegate_api::model_server::ModelServerSpec;
 use tidegate_api::{Metadata, ObjectKey, Resource};
 
 use crate::Admitted;
 
 /// Group of Gateway, HTTPRoute and their kin.
 pub(super) const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+
+/// Label by which an EndpointSlice names its Service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// One object in force.
 #[derive(Clone, Copy, Debug)]
@@ -28,11 +33,22 @@ impl Object<'_> {
     }
 }
 
+/// A map by a name that stands in some document.
+type ByName<'a, T> = HashMap<&'a str, T>;
+/// A ModelServer.
+pub(super) type Server<'a> = (Object<'a>, &'a ModelServerSpec);
+/// An EndpointSlice.
+pub(super) type Slice<'a> = (Object<'a>, &'a EndpointSlice);
+
 /// All objects in force.
 #[derive(Debug)]
 pub(super) struct Index<'a> {
     objects: BTreeMap<&'a ObjectKey, Object<'a>>,
     grants: HashMap<&'a str, Vec<&'a ReferenceGrant>>,
+    /// By namespace, label and its value.
+    model_servers: ByName<'a, ByName<'a, ByName<'a, Vec<Server<'a>>>>>,
+    /// By namespace and the Service that they are labelled for.
+    endpoint_slices: ByName<'a, ByName<'a, Vec<Slice<'a>>>>,
 }
 
 /// Who refers to something, for a ReferenceGrant.
@@ -57,16 +73,56 @@ pub(super) enum FoundPool<'a> {
 impl<'a> Index<'a> {
     pub(super) fn new(admitted: &'a [Admitted]) -> Self {
         let mut objects = BTreeMap::new();
-        let mut grants: HashMap<&str, Vec<&ReferenceGrant>> = HashMap::new();
         for one in admitted {
             let Some(resource) = one.resource.as_deref() else { continue };
             let key = &one.document.key;
             objects.insert(key, Object { key, resource, metadata: &one.metadata, admitted: one });
-            if let Resource::ReferenceGrant(grant) = resource {
-                grants.entry(&key.namespace).or_default().push(grant);
+        }
+        let mut index =
+            Self { objects, grants: HashMap::new(), model_servers: HashMap::new(), endpoint_slices: HashMap::new() };
+        // In the order of their keys, so that the lists are in it too.
+        for object in index.objects.values().copied() {
+            let namespace = object.key.namespace.as_str();
+            match object.resource {
+                Resource::ReferenceGrant(grant) => index.grants.entry(namespace).or_default().push(grant),
+                Resource::ModelServer(spec) => {
+                    for (label, value) in &object.metadata.labels {
+                        let labelled = index.model_servers.entry(namespace).or_default().entry(label).or_default();
+                        labelled.entry(value).or_default().push((object, spec));
+                    }
+                }
+                Resource::EndpointSlice(slice) => {
+                    if let Some(service) = object.metadata.labels.get(SERVICE_NAME) {
+                        let slices = index.endpoint_slices.entry(namespace).or_default();
+                        slices.entry(service).or_default().push((object, slice));
+                    }
+                }
+                _ => {}
             }
         }
-        Self { objects, grants }
+        index
+    }
+
+    /// The ModelServers of a namespace that a selector takes, in the order of their names; an empty selector takes
+    /// none. Looks only at those that have the selector's rarest label, so that many pools cost what their servers do.
+    pub(super) fn model_servers(&self, namespace: &str, selector: &BTreeMap<String, String>) -> Vec<Server<'a>> {
+        let labels = self.model_servers.get(namespace);
+        let with = |label: &str, value: &str| labels?.get(label)?.get(value).map(Vec::as_slice);
+        let rarest = selector
+            .iter()
+            .map(|(label, value)| with(label, value).unwrap_or_default())
+            .min_by_key(|labelled| labelled.len())
+            .unwrap_or_default();
+        let takes = |object: &Object<'_>| {
+            selector.iter().all(|(label, value)| object.metadata.labels.get(label) == Some(value))
+        };
+        rarest.iter().filter(|(object, _)| takes(object)).copied().collect()
+    }
+
+    /// The EndpointSlices that are labelled for a Service, in the order of their names.
+    pub(super) fn endpoint_slices(&self, namespace: &str, service: &str) -> &[Slice<'a>] {
+        let slices = self.endpoint_slices.get(namespace).and_then(|services| services.get(service));
+        slices.map(Vec::as_slice).unwrap_or_default()
     }
 
     /// All objects, by key.

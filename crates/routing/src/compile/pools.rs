@@ -1,6 +1,6 @@
 //! The pools that rules name: endpoints, model tables, pickers, and the pools' own statuses.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -36,13 +36,10 @@ impl<'a> Pools<'a> {
         if let Some(position) = self.known.get(&known) {
             return *position;
         }
-        let servers = model_servers(self.index, &object.key.namespace, &pool.selector);
-        let mut endpoints: Vec<Endpoint> = Vec::new();
-        for (server, spec) in servers {
+        let mut endpoints = Endpoints::default();
+        for (server, spec) in self.index.model_servers(&object.key.namespace, &pool.selector) {
             for address in addresses(&spec.address, &pool.target_ports) {
-                if !endpoints.iter().any(|endpoint| *endpoint.address == *address) {
-                    endpoints.push(endpoint(address, &server.key.namespaced_name(), spec));
-                }
+                endpoints.push(endpoint(address, &server.key.namespaced_name(), spec));
             }
         }
         let made = Pool {
@@ -50,7 +47,7 @@ impl<'a> Pools<'a> {
             label: object.key.namespaced_name().into(),
             kind: PoolKind::Inference,
             protocol: pool.app_protocol,
-            endpoints,
+            endpoints: endpoints.into_list(),
             models: self.tables.remove(object.key).unwrap_or_default(),
             picker: self.picker(object, pool).0,
         };
@@ -64,11 +61,12 @@ impl<'a> Pools<'a> {
         name: &str,
         port: Option<u16>,
     ) -> Result<PoolIndex, (&'static str, String)> {
-        let (object, made) = services::compile(self.index, namespace, name, port)?;
-        let known = (object.key.clone(), port);
+        let found = services::find(self.index, namespace, name, port)?;
+        let known = (found.key().clone(), port);
         if let Some(position) = self.known.get(&known) {
             return Ok(*position);
         }
+        let made = found.compile(self.index);
         Ok(self.put(known, made))
     }
 
@@ -140,23 +138,27 @@ impl<'a> Pools<'a> {
     }
 }
 
-/// The ModelServers of a namespace that a selector takes, in the order of their names.
-pub(super) fn model_servers<'a>(
-    index: &'a Index<'a>,
-    namespace: &str,
-    selector: &BTreeMap<String, String>,
-) -> Vec<(Object<'a>, &'a ModelServerSpec)> {
-    let selected = |labels: &BTreeMap<String, String>| {
-        !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-    };
-    index
-        .all()
-        .filter_map(|object| match object.resource {
-            Resource::ModelServer(spec) if object.key.namespace == namespace => Some((object, spec)),
-            _ => None,
-        })
-        .filter(|(object, _)| selected(&object.metadata.labels))
-        .collect()
+/// Endpoints in the order in which they were found, each address once.
+#[derive(Debug, Default)]
+pub(super) struct Endpoints {
+    list: Vec<Endpoint>,
+    addresses: HashSet<Arc<str>>,
+}
+
+impl Endpoints {
+    pub(super) fn push(&mut self, endpoint: Endpoint) {
+        if self.addresses.insert(endpoint.address.clone()) {
+            self.list.push(endpoint);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(super) fn into_list(self) -> Vec<Endpoint> {
+        self.list
+    }
 }
 
 /// An endpoint at a ModelServer.

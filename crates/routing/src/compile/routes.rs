@@ -1,8 +1,10 @@
 //! HTTPRoutes: to which listeners they attach, and what is said about it.
 
+use std::collections::HashMap;
+
 use gateway_api::experimental::httproutes::{HttpRoute, HttpRouteParentRefs};
 use serde_json::{Map, Value};
-use tidegate_api::{Condition, Resource};
+use tidegate_api::{Condition, ObjectKey, Resource};
 
 use super::gateways::GatewayDraft;
 use super::hostnames;
@@ -21,7 +23,9 @@ pub(super) fn attach<'a>(
     pools: &mut Pools<'a>,
     statuses: &mut Statuses,
 ) {
-    let mut attaching = Attaching { index, policies, gateways, pools };
+    let by_key = gateways.iter().enumerate().map(|(position, gateway)| (gateway.key.clone(), position)).collect();
+    let stand_in = gateways.iter().position(GatewayDraft::is_stand_in);
+    let mut attaching = Attaching { index, policies, gateways, by_key, stand_in, pools };
     for object in index.all() {
         let Resource::HttpRoute(route) = object.resource else { continue };
         for finding in rules::assumed_groups(index, &object, route) {
@@ -47,6 +51,10 @@ struct Attaching<'a, 'm> {
     index: &'a Index<'a>,
     policies: &'m Policies<'a>,
     gateways: &'m mut [GatewayDraft<'a>],
+    /// Positions of the Gateways.
+    by_key: HashMap<ObjectKey, usize>,
+    /// Position of the one that `--listen` stands for.
+    stand_in: Option<usize>,
     pools: &'m mut Pools<'a>,
 }
 
@@ -57,7 +65,7 @@ fn attach_to<'a>(
     route: &'a HttpRoute,
     parent: &HttpRouteParentRefs,
 ) -> Vec<Condition> {
-    let Attaching { index, policies, gateways, pools } = attaching;
+    let Attaching { index, policies, gateways, by_key, stand_in, pools } = attaching;
     let index: &'a Index<'a> = index;
     let namespace = parent.namespace.as_deref().unwrap_or(&object.key.namespace);
     let kind = parent.kind.as_deref().unwrap_or("Gateway");
@@ -66,11 +74,11 @@ fn attach_to<'a>(
         return no_parent(format!("parents of kind {kind} are not served; Gateway is"));
     }
     let described = index.get(GATEWAY_GROUP, "Gateway", namespace, &parent.name).is_some();
-    let gateway = gateways.iter_mut().find(|gateway| match described {
-        true => gateway.key.namespace == namespace && gateway.key.name == parent.name,
-        false => gateway.is_stand_in(),
-    });
-    let Some(gateway) = gateway else {
+    let position = match described {
+        true => by_key.get(&ObjectKey::new(GATEWAY_GROUP, "Gateway", namespace, &parent.name)).copied(),
+        false => *stand_in,
+    };
+    let Some(gateway) = position.and_then(|position| gateways.get_mut(position)) else {
         return no_parent(format!(
             "Gateway {namespace}/{} is not described; describe it, or let `--listen ADDR` stand in for it",
             parent.name

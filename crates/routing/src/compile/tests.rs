@@ -364,3 +364,5 @@ proptest! {
         prop_assert!(compiled.snapshot.pools[pool.0].endpoints.len() == 1);
     }
 }
+
+mod scale;
