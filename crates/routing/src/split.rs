@@ -1,8 +1,11 @@
 //! Split: a weighted choice among arms.
 //!
 //! Without a session key the choice is random per request, as the Gateway API asks (a smooth round robin would fail
-//! its conformance test). With one it is a stable hash: two arms are a threshold on `u = XXH3(seed, key)`, more are
-//! weighted rendezvous, so that editing weights only moves sessions towards the arm that grew.
+//! its conformance test). With one it is weighted rendezvous over a stable hash of session and arm, for two arms as
+//! for more: editing weights only moves sessions towards the arm that grew, and neither the order of the arms nor an
+//! arm of weight 0 beside them moves any. (A threshold for two arms would move sessions when a third is written down.)
+
+use std::collections::HashMap;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -36,9 +39,14 @@ impl Split {
     /// sessions it gets.
     pub fn new(seed: &str, arms: &[(&str, u32)]) -> Self {
         let seed = xxh3_64_with_seed(seed.as_bytes(), 0);
+        let mut seen: HashMap<&str, u64> = HashMap::new();
         let arms = arms
             .iter()
-            .map(|(name, weight)| SplitArm { weight: *weight, name: xxh3_64_with_seed(name.as_bytes(), seed) })
+            .map(|(name, weight)| {
+                let times = seen.entry(name).and_modify(|times| *times += 1).or_default();
+                // A name that comes again draws anew, so that its shares add up.
+                SplitArm { weight: *weight, name: xxh3_64_with_seed(name.as_bytes(), seed.wrapping_add(*times)) }
+            })
             .collect();
         Self { seed, arms }
     }
@@ -48,15 +56,7 @@ impl Split {
     pub fn choose(&self, draw: Draw<'_>, masked: u32) -> Option<usize> {
         match draw {
             Draw::Random(bits) => self.by_position(bits, masked),
-            Draw::Session(key) => {
-                let hash = xxh3_64_with_seed(key, self.seed);
-                match self.arms.as_slice() {
-                    // The arm with the smaller name hash holds the lower end, whatever the order in the manifest.
-                    [one, other] if one.name > other.name => self.by_position(!hash, masked),
-                    [_, _] => self.by_position(hash, masked),
-                    _ => self.by_rendezvous(hash, masked),
-                }
-            }
+            Draw::Session(key) => self.by_rendezvous(xxh3_64_with_seed(key, self.seed), masked),
         }
     }
 

@@ -62,6 +62,14 @@ fn different_splits_and_arms_draw_independently() {
 }
 
 #[test]
+fn a_name_that_comes_twice_has_the_sum_of_its_weights() {
+    let split = Split::new("s", &[("v1", 10), ("v1", 20), ("v2", 70)]);
+    let seen = shares(&split, 3, 20_000, |number| split.choose(Draw::Session(&number.to_le_bytes()), 0));
+    // Five standard deviations of 30 % of 20,000.
+    assert!((seen[0] + seen[1] - 0.3).abs() < 5.0 * (0.3_f64 * 0.7 / 20_000.0).sqrt(), "{seen:?}");
+}
+
+#[test]
 fn nothing_can_be_chosen_of_nothing() {
     assert_eq!(Split::default().choose(Draw::Random(7), 0), None);
     assert_eq!(split(&[0, 0]).choose(Draw::Session(b"k"), 0), None);
@@ -111,5 +119,18 @@ proptest! {
         let before = split.choose(Draw::Session(&draw), 0);
         let after = split.choose(Draw::Session(&draw), 1);
         prop_assert!(before == Some(0) || before == after);
+    }
+
+    #[test]
+    fn an_arm_of_weight_zero_moves_no_session(
+        weights in vec(1_u32..100, 1..4), place in 0_usize..4, key in any::<u64>(),
+    ) {
+        let draw = key.to_le_bytes();
+        let arms: Vec<(&str, u32)> = NAMES.into_iter().zip(weights.iter().copied()).collect();
+        let mut more = arms.clone();
+        more.insert(place.min(arms.len()), ("new", 0));
+        let before = Split::new("s", &arms).choose(Draw::Session(&draw), 0).map(|index| arms[index].0);
+        let after = Split::new("s", &more).choose(Draw::Session(&draw), 0).map(|index| more[index].0);
+        prop_assert_eq!(before, after);
     }
 }
