@@ -1,7 +1,8 @@
 //! Intake: which documents count.
 //!
 //! Decodes each document, lets the later of two descriptions of one object win (with a finding that names both
-//! places), and keeps an object's last good version in force while its newest document is broken.
+//! places), and keeps an object's last good version in force while its newest document is broken. A later description
+//! that was never good takes nothing from an earlier one, as `kubectl apply` in the same order would leave it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ struct Good {
     metadata: Metadata,
     /// Where it stood, for messages.
     place: String,
+    /// It is an earlier description, in force only because the later one was never good.
+    stands_in: bool,
 }
 
 /// Remembers each object's last good version.
@@ -55,39 +58,27 @@ impl Intake {
             .into_iter()
             .filter_map(|(position, superseded)| {
                 let document = documents.get(position)?;
-                let places = superseded.iter().filter_map(|earlier| documents.get(*earlier));
-                let twice = places.map(|earlier| superseded_by(earlier, document));
-                let mut findings: Vec<Finding> = document.findings.clone();
-                findings.extend(twice);
-                Some(self.admit_one(document, findings, before.remove(&document.key)))
+                let earlier: Vec<&Arc<Document>> =
+                    superseded.iter().filter_map(|earlier| documents.get(*earlier)).collect();
+                Some(self.admit_one(document, &earlier, before.remove(&document.key)))
             })
             .collect()
     }
 
-    fn admit_one(&mut self, document: &Arc<Document>, mut findings: Vec<Finding>, last: Option<Good>) -> Admitted {
+    fn admit_one(&mut self, document: &Arc<Document>, earlier: &[&Arc<Document>], last: Option<Good>) -> Admitted {
         let decoded = decode(document);
-        findings.extend(decoded.findings);
-        let good = match decoded.resource {
-            Some(resource) => Some(Good {
-                resource: Arc::new(resource),
-                metadata: decoded.metadata.clone(),
-                place: document.origin.to_string(),
-            }),
-            None => {
-                if let Some(last) = &last {
-                    findings.push(Finding::new(
-                        Severity::Error,
-                        "LastGoodServes",
-                        FieldPath::root(),
-                        format!(
-                            "{} is broken at {}; its last good version, read from {}, serves on until that is mended",
-                            document.key, document.origin, last.place
-                        ),
-                    ));
-                }
-                last
-            }
+        let mut findings = document.findings.clone();
+        let (good, is_broken) = match decoded.resource {
+            Some(resource) => (Some(good(resource, decoded.metadata.clone(), document)), false),
+            None => (instead_of_broken(earlier, last), true),
         };
+        if good.as_ref().is_none_or(|good| !good.stands_in) {
+            findings.extend(earlier.iter().map(|earlier| superseded_by(earlier, document)));
+        }
+        findings.extend(decoded.findings);
+        if let (true, Some(instead)) = (is_broken, &good) {
+            findings.push(serves_instead(document, instead));
+        }
         let metadata = good.as_ref().map_or(decoded.metadata, |good| good.metadata.clone());
         let resource = good.as_ref().map(|good| good.resource.clone());
         if let Some(good) = good {
@@ -95,6 +86,33 @@ impl Intake {
         }
         Admitted { document: document.clone(), resource, metadata, findings }
     }
+}
+
+fn good(resource: Resource, metadata: Metadata, document: &Document) -> Good {
+    Good { resource: Arc::new(resource), metadata, place: document.origin.to_string(), stands_in: false }
+}
+
+/// What is in force in place of a broken document: its own last good version, else the latest earlier description
+/// that is good, else what stood in for it before.
+fn instead_of_broken(earlier: &[&Arc<Document>], last: Option<Good>) -> Option<Good> {
+    if last.as_ref().is_some_and(|last| !last.stands_in) {
+        return last;
+    }
+    let described = earlier.iter().rev().find_map(|earlier| {
+        let decoded = decode(earlier);
+        Some(Good { stands_in: true, ..good(decoded.resource?, decoded.metadata, earlier) })
+    });
+    described.or(last)
+}
+
+fn serves_instead(broken: &Document, instead: &Good) -> Finding {
+    let (reason, what) = match instead.stands_in {
+        true => ("EarlierServes", "the earlier description at"),
+        false => ("LastGoodServes", "its last good version, read from"),
+    };
+    let message =
+        format!("{} is broken at {}; {what} {} serves until that is mended", broken.key, broken.origin, instead.place);
+    Finding::new(Severity::Error, reason, FieldPath::root(), message)
 }
 
 fn superseded_by(earlier: &Document, later: &Document) -> Finding {
@@ -147,5 +165,23 @@ mod tests {
         // Gone and back, still broken: there is no good version any more.
         assert!(intake.admit(&[]).is_empty());
         assert!(intake.admit(&[server("a.yaml", json!(7))]).remove(0).resource.is_none());
+    }
+
+    #[test]
+    fn a_later_description_that_was_never_good_leaves_the_earlier_one_in_force() {
+        let mut intake = Intake::default();
+        let (earlier, broken) = (server("03.yaml", json!("x:1")), server("06.yaml", json!(7)));
+        let admitted = intake.admit(&[earlier.clone(), broken.clone()]).remove(0);
+        let good = Intake::default().admit(std::slice::from_ref(&earlier)).remove(0).resource;
+        assert_eq!((admitted.resource, &*admitted.document.origin.source), (good, "06.yaml"));
+        let said = |reason: &str| admitted.findings.iter().find(|finding| finding.reason == reason).cloned();
+        let serves = said("EarlierServes").expect("a finding");
+        assert!(serves.severity == Severity::Error && serves.message.contains("03.yaml"), "{}", serves.message);
+        assert!(said("Superseded").is_none(), "nothing is superseded by what does not serve");
+        // Once the later one has been good, its last good version comes before the earlier description.
+        let later = server("06.yaml", json!("y:2"));
+        let good = intake.admit(&[earlier.clone(), later]).remove(0).resource;
+        let again = intake.admit(&[earlier, broken]).remove(0);
+        assert_eq!(again.resource, good);
     }
 }
