@@ -17,6 +17,7 @@ mod matches;
 mod models;
 mod policies;
 mod pools;
+mod references;
 mod routes;
 mod rules;
 mod services;

@@ -314,6 +314,11 @@ impl ListenerDraft<'_> {
         self.refused.is_none() && self.conflict.is_none() && certified
     }
 
+    /// What keeps it from its port, if another has it.
+    pub(super) fn obstacle(&self) -> Option<&str> {
+        self.refused.as_ref().or(self.conflict.as_ref()).map(|(_, message)| message.as_str())
+    }
+
     /// Whether it takes HTTPRoutes of a namespace.
     pub(super) fn allows(&self, index: &Index<'_>, gateway: &ObjectKey, namespace: &str) -> bool {
         let kinds = self.allowed.and_then(|allowed| allowed.kinds.as_ref());
@@ -357,12 +362,9 @@ impl ListenerDraft<'_> {
         }];
         conditions.push(match (self.is_sound(), failure) {
             (true, None) => Condition::new("Programmed", ConditionStatus::True, "Programmed", "listening"),
-            (true, Some((socket, failure))) => Condition::new(
-                "Programmed",
-                ConditionStatus::False,
-                "Invalid",
-                format!("cannot listen on {socket}: {failure}; the other listeners serve"),
-            ),
+            (true, Some((socket, failure))) => {
+                Condition::new("Programmed", ConditionStatus::False, "Invalid", bind_failure(*socket, failure))
+            }
             (false, _) => {
                 Condition::new("Programmed", ConditionStatus::False, "Invalid", "not served; see the other conditions")
             }
@@ -384,6 +386,14 @@ impl ListenerDraft<'_> {
     fn accepts_http(&self) -> bool {
         let kinds = self.allowed.and_then(|allowed| allowed.kinds.as_ref());
         kinds.is_none_or(|kinds| kinds.iter().any(|kind| is_http_route(kind.group.as_deref(), &kind.kind)))
+    }
+}
+
+/// The data plane's words name the socket already.
+fn bind_failure(socket: SocketAddr, failure: &str) -> String {
+    match failure.contains(&socket.to_string()) {
+        true => format!("{failure}; the other listeners serve"),
+        false => format!("cannot listen on {socket}: {failure}; the other listeners serve"),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde_json::Value;
 use tidegate_api::inference::{Criticality, GROUP_ALPHA, GROUP_V1, ModelTarget, PoolRef};
 use tidegate_api::{FieldPath, Finding, ObjectKey, Resource, Severity};
 
@@ -22,14 +23,22 @@ pub(super) fn tables(index: &Index<'_>, statuses: &mut Statuses) -> HashMap<Obje
             && let Some(pool) = pool_of(index, object, &rewrite.pool, statuses)
         {
             let table = tables.entry(pool.clone()).or_default();
-            let mut lost = Vec::new();
+            let (mut lost, mut asked) = (Vec::new(), 0);
             for (number, rule) in rewrite.rules.iter().enumerate() {
                 if mixed(&rule.targets) {
                     let field = FieldPath::root().key("spec").key("rules").index(number).key("targets");
                     let message = format!("{}: only some targets have weights; only those are drawn", object.key);
                     statuses.finding(object.admitted, Finding::new(Severity::Warning, "MixedWeights", field, message));
                 }
+                asked += rule.models.len().max(1);
                 lost.extend(put_rewrite(table, object, &pool, &rule.models, &rule.targets));
+            }
+            if lost.len() < asked {
+                // In part it is in force: what it lost to an older one is said, and does not refuse it.
+                for (name, owner) in &lost {
+                    statuses.finding(object.admitted, lost_name(object, name, owner));
+                }
+                lost.clear();
             }
             statuses.condition(object.key, verdict(&lost));
         }
@@ -69,9 +78,10 @@ fn pool_of(index: &Index<'_>, object: &Object<'_>, reference: &PoolRef, statuses
             Some(pool.key.clone())
         }
         FoundPool::Assumed(pool, _, group) => {
-            let field = FieldPath::root().key("spec").key("poolRef").key("group");
-            let finding = assumed_group(object, field, reference.group.as_deref(), &reference.name, group);
-            statuses.finding(object.admitted, finding);
+            for field in group_fields(object) {
+                let finding = assumed_group(object, field, reference.group.as_deref(), &reference.name, group);
+                statuses.finding(object.admitted, finding);
+            }
             Some(pool.key.clone())
         }
         FoundPool::Missing => {
@@ -85,6 +95,21 @@ fn pool_of(index: &Index<'_>, object: &Object<'_>, reference: &PoolRef, statuses
 /// The group that a `poolRef` without one means, by the kind's schema.
 fn default_group(object: &Object<'_>) -> &'static str {
     if object.key.kind == "InferenceModel" { GROUP_ALPHA } else { GROUP_V1 }
+}
+
+/// Where the group of an object's poolRef is to be written: in the printed form, in each version that lacks it.
+fn group_fields(object: &Object<'_>) -> Vec<FieldPath> {
+    let spec = FieldPath::root().key("spec");
+    let printed = matches!(object.resource, Resource::InferenceModel(model) if model.printed_versions);
+    if !printed {
+        return vec![spec.key("poolRef").key("group")];
+    }
+    let versions = object.admitted.document.value.pointer("/spec/versions").and_then(Value::as_array);
+    let lacking = versions.into_iter().flatten().enumerate();
+    lacking
+        .filter(|(_, version)| version.pointer("/poolRef/group").is_none())
+        .map(|(number, _)| spec.clone().key("versions").index(number).key("poolRef").key("group"))
+        .collect()
 }
 
 /// Says that a group was left out, or named one that has no such pool.
@@ -104,6 +129,12 @@ pub(super) fn assumed_group(
         object.key
     );
     Finding::new(Severity::Warning, "GroupAssumed", field, message).with_replacement(format!("group: {group}"))
+}
+
+fn lost_name(object: &Object<'_>, name: &str, owner: &ObjectKey) -> Finding {
+    let field = FieldPath::root().key("spec").key("rules");
+    let message = format!("{}: {field}: {name:?} is served by {owner} in the same pool", object.key);
+    Finding::new(Severity::Warning, "ModelNameInUse", field, message)
 }
 
 fn verdict(lost: &[(String, Arc<ObjectKey>)]) -> tidegate_api::Condition {

@@ -11,7 +11,7 @@ use tidegate_api::{Condition, ConditionStatus, ObjectKey, Resource};
 use super::index::{GATEWAY_GROUP, Index, Object};
 use super::services;
 use super::statuses::{Statuses, accepted, resolved_refs};
-use crate::snapshot::{Endpoint, ModelTable, PickerSource, Pool, PoolIndex, PoolKind};
+use crate::snapshot::{ArmTarget, Endpoint, ModelTable, PickerSource, Pool, PoolIndex, PoolKind};
 
 /// Pools under construction.
 #[derive(Debug)]
@@ -54,20 +54,21 @@ impl<'a> Pools<'a> {
         self.put(known, made)
     }
 
-    /// The position of a Service's port; else the reason of `ResolvedRefs=False` and a message.
-    pub(super) fn service(
-        &mut self,
-        namespace: &str,
-        name: &str,
-        port: Option<u16>,
-    ) -> Result<PoolIndex, (&'static str, String)> {
-        let found = services::find(self.index, namespace, name, port)?;
-        let known = (found.key().clone(), port);
-        if let Some(position) = self.known.get(&known) {
-            return Ok(*position);
+    /// The position of a Service's port, whose pool is made when it is first named.
+    pub(super) fn service(&mut self, service: &services::Found<'a>) -> PoolIndex {
+        let known = (service.key().clone(), Some(service.port()));
+        match self.known.get(&known) {
+            Some(position) => *position,
+            None => self.put(known, service.compile(self.index)),
         }
-        let made = found.compile(self.index);
-        Ok(self.put(known, made))
+    }
+
+    /// API group of the object that an arm leads to; empty for a Service, and where it leads nowhere.
+    pub(super) fn group(&self, target: &ArmTarget) -> &str {
+        match target {
+            ArmTarget::Pool(position) => self.list.get(position.0).map_or("", |pool| &pool.key.group),
+            ArmTarget::Invalid(_) => "",
+        }
     }
 
     fn put(&mut self, known: (ObjectKey, Option<u16>), pool: Pool) -> PoolIndex {

@@ -11,6 +11,7 @@ use super::hostnames;
 use super::index::{GATEWAY_GROUP, Index, Object};
 use super::policies::Policies;
 use super::pools::Pools;
+use super::references;
 use super::rules::{self, Place};
 use super::statuses::{Statuses, accepted, refused, resolved_refs};
 use crate::snapshot::Hostname;
@@ -32,11 +33,13 @@ pub(super) fn attach<'a>(
             statuses.finding(object.admitted, finding);
         }
         let problem = rules::unsupported(route);
+        let unresolved = references::unresolved(index, &object, route);
         for parent in route.spec.parent_refs.iter().flatten() {
-            let conditions = match &problem {
-                Some(message) => vec![refused("UnsupportedValue", message.clone()), resolved_refs(None)],
+            let verdict = match &problem {
+                Some(message) => refused("UnsupportedValue", message.clone()),
                 None => attach_to(&mut attaching, &object, route, parent),
             };
+            let conditions = vec![verdict, resolved_refs(unresolved.as_ref())];
             statuses.parent(object.key, parent_ref(&object, parent), conditions);
         }
         if route.spec.parent_refs.iter().flatten().next().is_none() {
@@ -58,18 +61,18 @@ struct Attaching<'a, 'm> {
     pools: &'m mut Pools<'a>,
 }
 
-/// The conditions of a route towards one parent.
+/// Whether one parent accepts a route.
 fn attach_to<'a>(
     attaching: &mut Attaching<'a, '_>,
     object: &Object<'a>,
     route: &'a HttpRoute,
     parent: &HttpRouteParentRefs,
-) -> Vec<Condition> {
+) -> Condition {
     let Attaching { index, policies, gateways, by_key, stand_in, pools } = attaching;
     let index: &'a Index<'a> = index;
     let namespace = parent.namespace.as_deref().unwrap_or(&object.key.namespace);
     let kind = parent.kind.as_deref().unwrap_or("Gateway");
-    let no_parent = |message: String| vec![refused("NoMatchingParent", message), resolved_refs(None)];
+    let no_parent = |message: String| refused("NoMatchingParent", message);
     if parent.group.as_deref().unwrap_or(GATEWAY_GROUP) != GATEWAY_GROUP || kind != "Gateway" {
         return no_parent(format!("parents of kind {kind} are not served; Gateway is"));
     }
@@ -88,7 +91,6 @@ fn attach_to<'a>(
     let (mut named, mut allowed, mut attached) = (false, false, false);
     let key = gateway.key.clone();
     let retry = gateway.retry.clone();
-    let mut unresolved = None;
     for listener in &mut gateway.listeners {
         let section = parent.section_name.as_ref().is_none_or(|section| *section == listener.name);
         let port = parent.port.is_none_or(|port| port == i32::from(listener.port));
@@ -96,6 +98,9 @@ fn attach_to<'a>(
             continue;
         }
         named = true;
+        if let (false, Some(taken)) = (described, listener.obstacle()) {
+            return no_parent(format!("`--listen` cannot stand in for Gateway {namespace}/{}: {taken}", parent.name));
+        }
         if !listener.allows(index, &key, &object.key.namespace) && described {
             continue;
         }
@@ -108,7 +113,6 @@ fn attach_to<'a>(
         }
         let place = Place { gateway: &key, limits: &listener.limits, retry: &retry };
         let compiled = rules::compile(index, policies, pools, object, route, place);
-        unresolved = unresolved.or(compiled.unresolved);
         listener.entries.extend(compiled.entries.into_iter().map(|entry| (names.clone(), entry)));
         listener.rules.extend(compiled.rules);
     }
@@ -124,9 +128,9 @@ fn attach_to<'a>(
         } else {
             ("NoMatchingListenerHostname", format!("no hostname meets one of a listener of Gateway {gateway}"))
         };
-        return vec![refused(reason, message), resolved_refs(None)];
+        return refused(reason, message);
     }
-    vec![accepted("Accepted", "attached"), resolved_refs(unresolved.as_ref())]
+    accepted("Accepted", "attached")
 }
 
 /// A parentRef as Kubernetes prints it.

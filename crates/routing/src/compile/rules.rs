@@ -1,5 +1,6 @@
 //! Rules of an HTTPRoute on one listener: matches, filters, arms, limits, retries.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,15 +9,15 @@ use gateway_api::experimental::httproutes::{
     HttpRouteRulesMatches,
 };
 use tidegate_api::annotation::{EmptyArm, ResponseModel, RouteAnnotations};
-use tidegate_api::inference::{GROUP_ALPHA, GROUP_V1};
 use tidegate_api::{FieldPath, Finding, ObjectKey};
 
 use super::filters::{self, same};
-use super::index::{FoundPool, GATEWAY_GROUP, Index, Object, Referrer};
+use super::index::{FoundPool, Index, Object};
 use super::matches;
 use super::models::assumed_group;
 use super::policies::{Policies, time_limit};
 use super::pools::Pools;
+use super::references::{Problem, Reference, Resolved, backend_reference, mirror_reference, resolve};
 use crate::Split;
 use crate::route_match::Entry;
 use crate::snapshot::{Arm, ArmTarget, Limits, Mirror, PoolIndex, RetryPolicy, Rule};
@@ -34,18 +35,6 @@ pub(super) struct Place<'p> {
 pub(super) struct CompiledRules {
     pub(super) rules: Vec<Arc<Rule>>,
     pub(super) entries: Vec<Entry>,
-    /// The first reference that does not resolve.
-    pub(super) unresolved: Option<(&'static str, String)>,
-}
-
-/// A reference to a backend, from a backendRef or a mirror.
-#[derive(Clone, Copy, Debug)]
-struct Reference<'r> {
-    group: Option<&'r str>,
-    kind: Option<&'r str>,
-    namespace: Option<&'r str>,
-    name: &'r str,
-    port: Option<i32>,
 }
 
 /// Where a reference leads.
@@ -69,7 +58,7 @@ pub(super) fn compile<'a>(
 ) -> CompiledRules {
     let mut compiled = CompiledRules::default();
     for (number, spec) in route.spec.rules.iter().flatten().enumerate() {
-        let mut maker = RuleMaker { index, pools, object, place, unresolved: &mut compiled.unresolved };
+        let mut maker = RuleMaker { index, pools, object, place };
         let limits = policies.rule(object.key, spec.name.as_deref(), place.limits);
         let rule = Arc::new(maker.rule(number, spec, limits));
         compiled.rules.push(rule.clone());
@@ -118,7 +107,7 @@ pub(super) fn unsupported(route: &HttpRoute) -> Option<String> {
     None
 }
 
-fn backend_filters(backend: &HttpRouteRulesBackendRefs) -> Result<Vec<HttpRouteRulesFilters>, String> {
+pub(super) fn backend_filters(backend: &HttpRouteRulesBackendRefs) -> Result<Vec<HttpRouteRulesFilters>, String> {
     backend.filters.iter().flatten().map(same).collect()
 }
 
@@ -147,7 +136,6 @@ struct RuleMaker<'m, 'a> {
     pools: &'m mut Pools<'a>,
     object: &'m Object<'a>,
     place: Place<'m>,
-    unresolved: &'m mut Option<(&'static str, String)>,
 }
 
 impl RuleMaker<'_, '_> {
@@ -175,7 +163,7 @@ impl RuleMaker<'_, '_> {
             index: number,
             name: spec.name.clone(),
             filters,
-            split: split(&format!("{}/{number}", key.namespaced_name()), &arms),
+            split: split(&format!("{}/{number}", key.namespaced_name()), &arms, self.pools),
             arms,
             limits,
             attempt_timeout: time_limit(timeouts.and_then(|timeouts| timeouts.backend_request.as_ref())).flatten(),
@@ -202,19 +190,9 @@ impl RuleMaker<'_, '_> {
     }
 
     fn arm(&mut self, spec: &HttpRouteRulesBackendRefs, route: &RouteAnnotations) -> (Arm, RouteAnnotations, bool) {
-        let reference = Reference {
-            group: spec.group.as_deref(),
-            kind: spec.kind.as_deref(),
-            namespace: spec.namespace.as_deref(),
-            name: &spec.name,
-            port: spec.port,
-        };
-        let (target, annotations, inference) = match self.backend(reference) {
+        let (target, annotations, inference) = match self.backend(backend_reference(spec)) {
             Ok(backend) => (ArmTarget::Pool(backend.pool), backend.annotations.or(route.clone()), backend.inference),
-            Err((reason, message)) => {
-                self.unresolved.get_or_insert((reason, message.clone()));
-                (ArmTarget::Invalid(message), route.clone(), false)
-            }
+            Err((_, message)) => (ArmTarget::Invalid(message), route.clone(), false),
         };
         let compiled = backend_filters(spec).and_then(|list| filters::compile(&list)).unwrap_or_default();
         let mut filters = compiled.filters;
@@ -232,83 +210,35 @@ impl RuleMaker<'_, '_> {
     }
 
     /// The pool or Service that a reference means.
-    fn backend(&mut self, reference: Reference<'_>) -> Result<Backend, (&'static str, String)> {
-        let own = &self.object.key.namespace;
-        let namespace = reference.namespace.unwrap_or(own);
-        let kind = reference.kind.unwrap_or("Service");
-        let group = reference.group.unwrap_or_default();
-        let is_pool =
-            kind == "InferencePool" && (reference.group.is_none() || [GROUP_V1, GROUP_ALPHA].contains(&group));
-        let is_service = kind == "Service" && group.is_empty();
-        if !is_pool && !is_service {
-            let message = format!(
-                "a backendRef takes Service (core) or InferencePool ({GROUP_V1}), not {kind} of group {group:?}"
-            );
-            return Err(("InvalidKind", message));
-        }
-        let referrer = Referrer { group: GATEWAY_GROUP, kind: "HTTPRoute", namespace: own };
-        let permitted = |group: &str| {
-            if self.index.may_refer(referrer, group, kind, namespace, reference.name) {
-                return Ok(());
+    fn backend(&mut self, reference: Reference<'_>) -> Result<Backend, Problem> {
+        match resolve(self.index, &self.object.key.namespace, reference)? {
+            Resolved::Service(service) => {
+                let pool = self.pools.service(&service);
+                Ok(Backend { pool, inference: false, annotations: RouteAnnotations::default() })
             }
-            Err((
-                "RefNotPermitted",
-                format!(
-                    "no ReferenceGrant in {namespace} lets HTTPRoutes of {own} refer to {kind} {namespace}/{}",
-                    reference.name
-                ),
-            ))
-        };
-        if !is_pool {
-            permitted("")?;
-            let port = reference.port.and_then(|port| u16::try_from(port).ok());
-            let pool = self.pools.service(namespace, reference.name, port)?;
-            return Ok(Backend { pool, inference: false, annotations: RouteAnnotations::default() });
-        }
-        let (object, pool) = match self.index.pool(namespace, reference.group, reference.name) {
-            FoundPool::Named(object, pool) | FoundPool::Assumed(object, pool, _) => (object, pool),
-            FoundPool::Missing => {
-                permitted(reference.group.unwrap_or(GROUP_V1))?;
-                return Err((
-                    "BackendNotFound",
-                    format!("InferencePool {namespace}/{} is not described", reference.name),
-                ));
+            Resolved::Pool(object, pool) => {
+                self.pools.is_routed(object.key, self.place.gateway);
+                let (annotations, _) = RouteAnnotations::parse(object.key, &object.metadata.annotations);
+                Ok(Backend { pool: self.pools.inference(&object, pool), inference: true, annotations })
             }
-        };
-        permitted(&object.key.group)?;
-        self.pools.is_routed(object.key, self.place.gateway);
-        let (annotations, _) = RouteAnnotations::parse(object.key, &object.metadata.annotations);
-        Ok(Backend { pool: self.pools.inference(&object, pool), inference: true, annotations })
+        }
     }
 
     fn mirrors(&mut self, specs: &[HttpRouteRulesFiltersRequestMirror]) -> Vec<Mirror> {
         let mut mirrors = Vec::new();
         for spec in specs {
-            let backend = &spec.backend_ref;
-            let reference = Reference {
-                group: backend.group.as_deref(),
-                kind: backend.kind.as_deref(),
-                namespace: backend.namespace.as_deref(),
-                name: &backend.name,
-                port: backend.port,
+            // A mirror that leads nowhere is said by `unresolved`, and copies nothing.
+            let Ok(backend) = self.backend(mirror_reference(spec)) else { continue };
+            let (numerator, denominator) = match (&spec.fraction, spec.percent) {
+                (Some(fraction), _) => (fraction.numerator, fraction.denominator.unwrap_or(100)),
+                (None, Some(percent)) => (percent, 100),
+                (None, None) => (1, 1),
             };
-            match self.backend(reference) {
-                Ok(backend) => {
-                    let (numerator, denominator) = match (&spec.fraction, spec.percent) {
-                        (Some(fraction), _) => (fraction.numerator, fraction.denominator.unwrap_or(100)),
-                        (None, Some(percent)) => (percent, 100),
-                        (None, None) => (1, 1),
-                    };
-                    mirrors.push(Mirror {
-                        pool: backend.pool,
-                        numerator: u32::try_from(numerator).unwrap_or_default(),
-                        denominator: u32::try_from(denominator).unwrap_or(1).max(1),
-                    });
-                }
-                Err((reason, message)) => {
-                    self.unresolved.get_or_insert((reason, format!("mirror: {message}")));
-                }
-            }
+            mirrors.push(Mirror {
+                pool: backend.pool,
+                numerator: u32::try_from(numerator).unwrap_or_default(),
+                denominator: u32::try_from(denominator).unwrap_or(1).max(1),
+            });
         }
         mirrors
     }
@@ -323,16 +253,20 @@ fn opened<'r>(mut arms: impl Iterator<Item = &'r RouteAnnotations>) -> Vec<Strin
     })
 }
 
-/// The split over a rule's arms. Two arms with one backend are told apart by their number.
-fn split(seed: &str, arms: &[Arm]) -> Split {
-    let names: Vec<String> = arms
-        .iter()
-        .enumerate()
-        .map(|(number, arm)| {
-            let earlier = arms.iter().take(number).filter(|other| other.label == arm.label).count();
-            if earlier == 0 { arm.label.to_string() } else { format!("{}#{earlier}", arm.label) }
-        })
-        .collect();
+/// The split over a rule's arms. Of two arms with one label (a pool of each group, while one is being replaced by the
+/// other) the group tells them apart, not their order; the pool of the older group keeps the plain name, so that its
+/// sessions stay when the newer one comes.
+fn split(seed: &str, arms: &[Arm], pools: &Pools<'_>) -> Split {
+    let mut groups: HashMap<&str, &str> = HashMap::new();
+    for arm in arms {
+        let last = groups.entry(&arm.label).or_default();
+        *last = pools.group(&arm.target).max(last);
+    }
+    let name = |arm: &Arm| match pools.group(&arm.target) {
+        group if groups.get(&*arm.label).is_some_and(|last| *last != group) => format!("{}#{group}", arm.label),
+        _ => arm.label.to_string(),
+    };
+    let names: Vec<String> = arms.iter().map(name).collect();
     let weighted: Vec<(&str, u32)> = names.iter().map(String::as_str).zip(arms.iter().map(|arm| arm.weight)).collect();
     Split::new(seed, &weighted)
 }

@@ -50,6 +50,11 @@ impl<'a> Found<'a> {
         self.object.key
     }
 
+    /// The port that the reference names.
+    pub(super) fn port(&self) -> u16 {
+        self.number
+    }
+
     /// The pool of the Service's port.
     pub(super) fn compile(&self, index: &Index<'a>) -> Pool {
         let protocol = match self.declared.and_then(|declared| declared.app_protocol.as_deref()) {

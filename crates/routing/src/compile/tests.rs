@@ -365,4 +365,5 @@ proptest! {
     }
 }
 
+mod edges;
 mod scale;
