@@ -55,7 +55,8 @@ pub(super) fn tables(index: &Index<'_>, statuses: &mut Statuses) -> HashMap<Obje
             if model.printed_versions {
                 for version in targets {
                     // Its own name leads to itself; that another object took that name takes nothing from the split.
-                    let _ = put(table, object, &pool, &version.name, std::slice::from_ref(version), model.criticality);
+                    let itself = [ModelTarget { name: version.name.clone(), weight: None }];
+                    let _ = put(table, object, &pool, &version.name, &itself, model.criticality);
                 }
             }
             statuses.condition(object.key, verdict(&lost));
