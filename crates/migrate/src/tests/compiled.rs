@@ -44,7 +44,6 @@ fn compiled(values: &[Value]) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "waits for Intake and compile of tidegate-routing"]
 fn migration_compiles_to_the_same_table() {
     let text = "
 apiVersion: gateway.networking.k8s.io/v1
