@@ -7,6 +7,7 @@ mod demo;
 mod examples;
 mod failures;
 mod guides;
+mod readme;
 mod reload;
 mod setup;
 mod traps;
