@@ -184,4 +184,21 @@ mod tests {
         let again = intake.admit(&[earlier, broken]).remove(0);
         assert_eq!(again.resource, good);
     }
+
+    #[test]
+    fn a_broken_certificate_leaves_the_last_good_one_in_force() {
+        let secret = |key: &str| {
+            document(
+                "a.yaml",
+                json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "type": "kubernetes.io/tls",
+                       "stringData": {"tls.crt": "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n", "tls.key": key}}),
+            )
+        };
+        let mut intake = Intake::default();
+        let good = secret("-----BEGIN PRIVATE KEY-----\nYQ==\n-----END PRIVATE KEY-----\n");
+        let good = intake.admit(&[good]).remove(0).resource.expect("a resource");
+        let broken = intake.admit(&[secret("-----BEGIN PRIVATE")]).remove(0);
+        assert_eq!(broken.resource.as_deref(), Some(&*good));
+        assert!(broken.findings.iter().any(|finding| finding.field.to_string().contains("tls.key")));
+    }
 }

@@ -4,15 +4,17 @@ use std::sync::LazyLock;
 
 use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use schemars::JsonSchema;
 use serde_json::json;
 
 use super::Input;
 use super::typed::{check, typed};
-use crate::Resource;
 use crate::node::Node;
 use crate::report::Report;
 use crate::schema::{Overlay, Shape, derive};
+use crate::{FieldPath, Resource};
 
 /// The derived schema of a whole Kubernetes type, without `metadata` and `status`, which are handled apart.
 fn base<T: JsonSchema>() -> Overlay {
@@ -125,7 +127,39 @@ pub(super) fn secret(input: &Input<'_>, report: &mut Report) -> Option<Resource>
     if !report.has_errors() {
         check(input, &SECRET, report);
     }
-    typed(input.value, &SECRET, report).map(|secret| Resource::Secret(Box::new(secret)))
+    let secret: Secret = typed(input.value, &SECRET, report)?;
+    if secret.type_.as_deref() == Some("kubernetes.io/tls") {
+        check_certificate(&secret, report);
+    }
+    Some(Resource::Secret(Box::new(secret)))
+}
+
+/// What a TLS Secret must hold for a listener to use it. Found here and not by its listeners, so that a broken edit
+/// leaves the certificate before it in force.
+fn check_certificate(secret: &Secret, report: &mut Report) {
+    let mut part = |key: &str, holds: fn(&[u8]) -> bool, wanted: &str| {
+        let plain = secret.string_data.as_ref().and_then(|data| data.get(key)).map(String::as_bytes);
+        let encoded = secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
+        let section = if plain.is_some() { "stringData" } else { "data" };
+        let field = FieldPath::root().key(section).key(key);
+        match plain.or(encoded) {
+            None => {
+                let sentence = format!("is missing; a Secret of type kubernetes.io/tls needs {wanted} there");
+                report.error("RequiredField", &field, sentence);
+            }
+            // What stands there is not repeated: it may be the secret itself.
+            Some(bytes) if !holds(bytes) => {
+                report.error("InvalidValue", &field, format!("is not {wanted}; put the whole file there"));
+            }
+            Some(_) => {}
+        }
+    };
+    let is_chain = |bytes: &[u8]| {
+        let mut chain = CertificateDer::pem_slice_iter(bytes).peekable();
+        chain.peek().is_some() && chain.all(|certificate| certificate.is_ok())
+    };
+    part("tls.crt", is_chain, "a certificate chain in PEM");
+    part("tls.key", |bytes| PrivateKeyDer::from_pem_slice(bytes).is_ok(), "a private key in PEM");
 }
 
 pub(super) fn namespace(input: &Input<'_>, report: &mut Report) -> Option<Resource> {

@@ -34,7 +34,7 @@ pub(super) fn load(
     }
     let object = index
         .get("", "Secret", other, name)
-        .ok_or_else(|| invalid(format!("Secret {other}/{name} is not described")))?;
+        .ok_or_else(|| invalid(format!("Secret {other}/{name} is not described, or what describes it is broken")))?;
     let Resource::Secret(secret) = object.resource else {
         return Err(invalid(format!("Secret {other}/{name} is not described")));
     };

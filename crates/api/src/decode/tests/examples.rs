@@ -201,7 +201,9 @@ kind: Secret
 metadata: {name: cert}
 type: kubernetes.io/tls
 immutable: false
-data: {tls.crt: YQ==, tls.key: YQ==}
+data:
+  tls.crt: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCllRPT0KLS0tLS1FTkQgQ0VSVElGSUNBVEUtLS0tLQo=
+  tls.key: LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCllRPT0KLS0tLS1FTkQgUFJJVkFURSBLRVktLS0tLQo=
 stringData: {a: b}
 "#,
     r#"# Namespace

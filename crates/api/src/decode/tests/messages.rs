@@ -351,6 +351,27 @@ fn secrets_are_not_repeated_in_messages() {
 }
 
 #[test]
+fn a_tls_secret_must_hold_what_a_listener_can_use() {
+    let certificate = "-----BEGIN CERTIFICATE-----\\nYQ==\\n-----END CERTIFICATE-----\\n";
+    let key = "-----BEGIN PRIVATE KEY-----\\nYQ==\\n-----END PRIVATE KEY-----\\n";
+    let found = |kind: &str, certificate: &str, key: &str| {
+        error_fields(&format!(
+            "{{apiVersion: v1, kind: Secret, metadata: {{name: s}}, type: {kind}, stringData: {{tls.crt: \"{certificate}\"{key}}}}}"
+        ))
+    };
+    let with = |key: &str| format!(", tls.key: \"{key}\"");
+    let none = [] as [&str; 0];
+    assert_eq!(found("kubernetes.io/tls", certificate, &with(key)), none);
+    assert_eq!(found("Opaque", "hidden", &with("hidden")), none);
+    let half = certificate.replace("-----END", "");
+    for broken in ["", "hidden", key, &half] {
+        assert_eq!(found("kubernetes.io/tls", broken, &with(key)), ["InvalidValue stringData.tls.crt"], "{broken}");
+    }
+    assert_eq!(found("kubernetes.io/tls", certificate, &with(certificate)), ["InvalidValue stringData.tls.key"]);
+    assert_eq!(found("kubernetes.io/tls", certificate, ""), ["RequiredField data.tls.key"]);
+}
+
+#[test]
 fn a_close_name_is_offered_for_an_unknown_field() {
     let decoded = decoded(yaml(&route("{backendRef: [{name: s, port: 80}]}")));
     assert_eq!(
