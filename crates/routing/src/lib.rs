@@ -5,6 +5,7 @@
 //! arm. Nothing here does I/O, reads a clock or draws its own random numbers.
 
 pub mod compile;
+pub mod given_away;
 pub mod intake;
 pub mod route_match;
 pub mod snapshot;
@@ -13,6 +14,7 @@ pub mod split;
 mod testing;
 
 pub use compile::{Compiled, Environment, compile};
+pub use given_away::{Listed, given_away, say_given_away};
 pub use intake::{Admitted, Intake};
 pub use route_match::{Matched, Router};
 pub use snapshot::Snapshot;

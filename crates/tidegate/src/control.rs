@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tidegate_admin::ObjectStore;
-use tidegate_api::{ObjectStatus, Severity};
+use tidegate_api::{Condition, ObjectKey, ObjectStatus, Severity};
 use tidegate_files::{FileSet, FileSource};
 use tidegate_proxy::Proxy;
-use tidegate_routing::{Environment, Intake, compile};
+use tidegate_routing::{Environment, Intake, compile, given_away, say_given_away};
 use tidegate_signals::Poller;
 use tidegate_telemetry::metrics::{ConfigState, ReloadOutcome};
 use tidegate_telemetry::{KnownModels, Telemetry};
@@ -44,6 +44,16 @@ pub(crate) struct Control {
     pub(crate) poller: Poller,
     pub(crate) intake: Intake,
     pub(crate) environment: Environment,
+    pub(crate) said: Said,
+}
+
+/// What statuses say, kept for when model servers change it and no document does.
+#[derive(Default)]
+pub(crate) struct Said {
+    /// As compiled.
+    statuses: BTreeMap<ObjectKey, ObjectStatus>,
+    /// Added to that: routes with an arm that gives its share of a name away.
+    given_away: BTreeMap<ObjectKey, Condition>,
 }
 
 impl Control {
@@ -129,7 +139,7 @@ impl Control {
     }
 
     /// Tells everyone who is not on the request path what is in force now.
-    fn publish(&mut self, set: &FileSet, statuses: BTreeMap<tidegate_api::ObjectKey, ObjectStatus>) {
+    fn publish(&mut self, set: &FileSet, statuses: BTreeMap<ObjectKey, ObjectStatus>) {
         let active = self.proxy.active();
         self.poller.set_targets(view::poll_targets(&active));
         let mut state = ConfigState {
@@ -144,9 +154,28 @@ impl Control {
                 Severity::Error => state.errors = state.errors.saturating_add(1),
             }
         }
-        self.objects.update(set.documents.iter().cloned(), statuses, &now());
+        self.said.statuses = statuses;
+        self.said.given_away = given_away(&active.snapshot, &view::listed(&active));
+        self.show(set);
         self.telemetry.reload(ReloadOutcome::Applied, Some(state));
         self.publish_models();
+    }
+
+    /// Shows the objects with what is said of them.
+    fn show(&self, set: &FileSet) {
+        let mut statuses = self.said.statuses.clone();
+        say_given_away(&mut statuses, &self.said.given_away);
+        self.objects.update(set.documents.iter().cloned(), statuses, &now());
+    }
+
+    /// Routes whose arms give a share away change with what model servers list.
+    fn follow_models(&mut self, set: &FileSet) {
+        let active = self.proxy.active();
+        let found = given_away(&active.snapshot, &view::listed(&active));
+        if found != self.said.given_away {
+            self.said.given_away = found;
+            self.show(set);
+        }
     }
 
     fn publish_models(&self) {
@@ -154,7 +183,8 @@ impl Control {
         self.known_models.set(names.iter().map(String::as_str));
     }
 
-    /// Once a second: sockets that could not be bound are tried again, and names that servers now list become labels.
+    /// Once a second: sockets that could not be bound are tried again, names that servers now list become labels, and
+    /// routes say which arms give a share away.
     async fn keep_house(&mut self, current: &FileSet) {
         if !self.environment.bind_failures.is_empty() {
             let before = self.environment.bind_failures.clone();
@@ -165,6 +195,7 @@ impl Control {
             }
         }
         self.publish_models();
+        self.follow_models(current);
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tidegate_proxy::Proxy;
 use tidegate_proxy::active::{Active, ActivePool};
+use tidegate_routing::Listed;
 use tidegate_routing::snapshot::{ArmTarget, PoolKind, Rule, SocketProtocol};
 use tidegate_signals::PollTarget;
 use tidegate_telemetry::metrics::{EndpointGauges, LiveGauges};
@@ -125,6 +126,12 @@ pub(crate) fn model_names(active: &Active) -> Vec<String> {
     }
     names.extend(active.pools.iter().flat_map(|pool| pool.state.models().names.iter().cloned().collect::<Vec<_>>()));
     names
+}
+
+/// What each pool's endpoints list, in the snapshot's order.
+pub(crate) fn listed(active: &Active) -> Vec<Listed> {
+    let models = active.pools.iter().map(|pool| pool.state.models());
+    models.map(|models| Listed { all_answered: models.all_answered, names: models.names.clone() }).collect()
 }
 
 /// The endpoints to ask for models and gauges: those of inference pools.

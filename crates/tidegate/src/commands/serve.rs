@@ -17,7 +17,7 @@ use tidegate_signals::Poller;
 use tidegate_telemetry::{KnownModels, Telemetry};
 use tokio::sync::{mpsc, watch};
 
-use crate::control::{Control, Readiness};
+use crate::control::{Control, Readiness, Said};
 use crate::runtimes::Runtimes;
 use crate::view;
 
@@ -140,6 +140,7 @@ async fn control(
         poller: Poller::new(tokio::runtime::Handle::current()),
         intake: Intake::default(),
         environment: environment(arguments),
+        said: Said::default(),
     };
     let watched = proxy.clone();
     let health = tokio::spawn(watch_health(move || watched.active(), HealthSettings::default()));
