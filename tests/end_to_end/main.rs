@@ -3,6 +3,7 @@
 mod architecture;
 mod bad_input;
 mod clients;
+mod commands;
 mod demo;
 mod examples;
 mod failures;
