@@ -366,4 +366,5 @@ proptest! {
 }
 
 mod edges;
+mod listeners;
 mod scale;
