@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidegate-migrate", &["tidegate-api", "tidegate-routing"]),
     ("tidegate-admin", &["tidegate-api", "tidegate-telemetry"]),
     ("tidegate-demo", &[]),
+    ("tidegate-evidence", &[]),
     ("tidegate-proxy", &["tidegate-api", "tidegate-body", "tidegate-picker", "tidegate-routing", "tidegate-telemetry"]),
 ];
 

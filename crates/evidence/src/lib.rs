@@ -1,0 +1,22 @@
+//! What finished requests say for or against a candidate.
+//!
+//! The data plane tells the [`Judge`] of every request when it arrives and when it has ended; the roll-out's state
+//! machine asks it for a [`Verdict`]. Every test in here holds at every look (anytime-valid), so it may be asked at any
+//! time and as often as one likes. Nothing here does I/O, reads a clock or draws random numbers: the same samples give
+//! the same verdict, to the last bit, also across [`Judge::checkpoint`] and [`Judge::restore`].
+//!
+//! `docs/statistics.md` says what the methods are, what they assume and what they cannot see.
+
+mod judge;
+mod policy;
+mod sample;
+mod verdict;
+
+pub use judge::{Checkpoint, Judge};
+pub use policy::{Breaker, EventGuard, LatencyGuard, Policy, RATIO_GRID, STAKE_GRID};
+pub use sample::{Arm, Arrival, EventMetric, Events, LatencyMetric, Sample, Stratum};
+pub use verdict::{
+    Alarm, ArmCounts, Formula, Interval, Metric, MetricReport, QuantileReport, RatioReport, Report, Verdict, Why,
+};
+
+pub mod plan;
