@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidegate-sim", &[]),
     ("tidegate-telemetry", &[]),
     ("tidegate-routing", &["tidegate-api"]),
+    ("tidegate-rollout", &["tidegate-api", "tidegate-evidence"]),
     ("tidegate-files", &["tidegate-api"]),
     ("tidegate-signals", &["tidegate-picker"]),
     ("tidegate-migrate", &["tidegate-api", "tidegate-routing"]),
