@@ -47,11 +47,12 @@ impl ObjectFilter {
 }
 
 /// Short names as the kinds' CRDs and kubectl give them.
-const SHORT_NAMES: [(&str, &str); 8] = [
+const SHORT_NAMES: [(&str, &str); 9] = [
     ("deploy", "deployment"),
     ("gc", "gatewayclass"),
     ("gtw", "gateway"),
     ("infpool", "inferencepool"),
+    ("infrollout", "inferencerollout"),
     ("msrv", "modelserver"),
     ("ns", "namespace"),
     ("refgrant", "referencegrant"),

@@ -10,6 +10,7 @@ mod metadata;
 mod ours;
 mod policy;
 mod repair;
+mod rollout;
 mod typed;
 mod unused;
 
@@ -67,6 +68,7 @@ static READERS: &[Reader] = &[
     reader(ENVOY_GROUP, "BackendTrafficPolicy", &["v1alpha1"], policy::backend),
     reader(OUR_GROUP, "ModelServer", &["v1alpha1"], ours::model_server),
     reader(OUR_GROUP, "GatewayParameters", &["v1alpha1"], ours::gateway_parameters),
+    reader(OUR_GROUP, "InferenceRollout", &["v1alpha1"], rollout::inference_rollout),
 ];
 
 /// Decodes and validates one document by itself.

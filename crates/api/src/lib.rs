@@ -18,6 +18,7 @@ pub mod policy;
 pub mod quantity;
 mod report;
 pub mod resource;
+pub mod rollout;
 mod rules;
 mod schema;
 pub mod status;

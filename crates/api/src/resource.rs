@@ -10,6 +10,7 @@ use crate::gateway_parameters::GatewayParametersSpec;
 use crate::inference::{InferenceModel, InferenceModelRewrite, InferenceObjective, InferencePool};
 use crate::model_server::ModelServerSpec;
 use crate::policy::{BackendTrafficPolicySpec, ClientTrafficPolicySpec};
+use crate::rollout::InferenceRolloutSpec;
 use crate::{Document, Finding, ObjectKey};
 
 /// What compile needs of an object's metadata.
@@ -60,6 +61,8 @@ pub enum Resource {
     ModelServer(ModelServerSpec),
     /// Our GatewayParameters.
     GatewayParameters(Box<GatewayParametersSpec>),
+    /// Our InferenceRollout.
+    InferenceRollout(Box<InferenceRolloutSpec>),
     /// A kind that is accepted and not used (Deployment and the like).
     Unused,
 }

@@ -3,6 +3,9 @@
 
 pub(crate) mod gateway_listeners;
 pub(crate) mod regular_expression;
+pub(crate) mod rollout;
+pub(crate) mod rollout_judging;
+pub(crate) mod rollout_stages;
 pub(crate) mod route_filters;
 pub(crate) mod route_matches;
 pub(crate) mod route_references;

@@ -38,5 +38,6 @@ mod tests {
         assert!(!is_cluster_scoped("gateway.networking.k8s.io", "HTTPRoute"));
         assert!(!is_cluster_scoped("", "Service"));
         assert!(!is_cluster_scoped("tidegate.dev", "GatewayParameters"));
+        assert!(!is_cluster_scoped("tidegate.dev", "InferenceRollout"));
     }
 }

@@ -9,6 +9,7 @@ use crate::{Decoded, Document, FieldPath, Finding, ObjectKey, Origin, Resource, 
 
 mod examples;
 mod messages;
+mod rollout;
 
 /// The document of a value, as a source makes it.
 fn document(value: Value) -> Document {

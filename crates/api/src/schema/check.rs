@@ -162,7 +162,7 @@ impl Shape {
             Kind::Whole => "a whole number".to_owned() + &limits.range(" ", ""),
             Kind::Number => "a number".to_owned(),
             Kind::Truth => "true or false".to_owned(),
-            Kind::WholeOrText => "a whole number or text".to_owned(),
+            Kind::WholeOrText => limits.format.map_or("a whole number or text", |format| format.expected).to_owned(),
             Kind::List(_) => "a list".to_owned() + &limits.range(" of ", " items"),
             Kind::Map(_) => "a mapping".to_owned() + &limits.range(" of ", " entries"),
             Kind::Object { fields, required, .. } => {

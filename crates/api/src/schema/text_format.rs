@@ -124,6 +124,61 @@ static FORMATS: &[TextFormat] = &[
         accepts: |text| crate::quantity::parse_bytes(text).is_ok(),
     },
     TextFormat {
+        name: "span",
+        expected: "a duration longer than 0 such as 10m, 1h30m or 24h",
+        accepts: |text| crate::duration::parse_go(text).is_some_and(|span| !span.is_zero()),
+    },
+    TextFormat {
+        name: "percent",
+        expected: "a percentage such as 15% or 0.5%",
+        accepts: |text| crate::rollout::parse_percent_ppm(text).is_some(),
+    },
+    TextFormat {
+        name: "percent-of-whole",
+        expected: "a percentage from 0% to 100%, such as 50%",
+        accepts: |text| {
+            crate::rollout::parse_percent_ppm(text).is_some_and(|parts| parts <= crate::rollout::WHOLE_SHARE)
+        },
+    },
+    TextFormat {
+        name: "percentage-points",
+        expected: "percentage points above 0pp and up to 100pp, such as 0.5pp",
+        accepts: |text| {
+            crate::rollout::parse_points_ppm(text)
+                .is_some_and(|parts| (1..=crate::rollout::WHOLE_SHARE).contains(&parts))
+        },
+    },
+    TextFormat {
+        name: "step-weight",
+        expected: crate::rollout::STEP_WEIGHT,
+        accepts: |text| crate::rollout::StepWeight::parse(text).is_some(),
+    },
+    TextFormat {
+        name: "session-key",
+        expected: "header:NAME, body:prompt_cache_key, body:user, body:conversation or messages:first",
+        accepts: |text| crate::rollout::SessionKey::parse(text).is_some(),
+    },
+    TextFormat {
+        name: "cron",
+        expected: "five fields (minute, hour, day of month, month, day of week) such as \"0 18 * * 5\"",
+        accepts: crate::rollout::is_cron,
+    },
+    TextFormat {
+        name: "time-zone",
+        expected: "a time zone's name such as Europe/Berlin or UTC",
+        accepts: |text| {
+            text.starts_with(|first: char| first.is_ascii_alphabetic())
+                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_+-".contains(&byte))
+                && !text.contains("//")
+                && !text.ends_with('/')
+        },
+    },
+    TextFormat {
+        name: "web-address",
+        expected: "an address such as https://evals.internal/judge",
+        accepts: is_web_address,
+    },
+    TextFormat {
         name: "server-address",
         expected: "host or host:port, such as 10.0.0.7:8000, gpu-1.example.com or [fd00::7]:8000",
         accepts: crate::model_server::is_address,
@@ -142,6 +197,13 @@ fn is_subdomain(text: &str) -> bool {
             && !label.starts_with('-')
             && !label.ends_with('-')
     })
+}
+
+/// `http://` or `https://`, then a host; no user, no blank.
+fn is_web_address(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else { return false };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    crate::model_server::is_address(host) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn is_qualified_name(text: &str) -> bool {
@@ -198,6 +260,19 @@ mod tests {
             ("absolute-path", &["/", "/metrics"], &["", "metrics", "/a b"]),
             ("cors-origin", &["*", "https://a.b:8443", "http://*.x"], &["a.b", "https://", "ftp://a"]),
             ("date-time", &["2026-01-31T12:00:00Z", "2026-01-31T12:00:00+02:00"], &["2026-01-31", "yesterday", ""]),
+            ("span", &["10m", "1h30m", "1.5h"], &["0s", "0", "10", "1d", "ten minutes"]),
+            ("percent", &["15%", "0.5%", "150%"], &["15", "", "%", "-1%"]),
+            ("percent-of-whole", &["0%", "100%"], &["101%", "1"]),
+            ("percentage-points", &["0.5pp", "100pp"], &["0pp", "0.5%", "0.5", "101pp"]),
+            ("step-weight", &["parity", "0.5%"], &["half", "5", "101%", "0.00001%"]),
+            ("session-key", &["header:x-session-id", "messages:first"], &["header:", "header:a b", "body:model", "x"]),
+            ("cron", &["0 18 * * 5"], &["@daily", "* * * *"]),
+            ("time-zone", &["UTC", "Europe/Berlin", "Etc/GMT+1"], &["", "Europe/", "+01:00", "a//b"]),
+            (
+                "web-address",
+                &["https://a.b/c?d", "http://10.0.0.1:80"],
+                &["a.b", "ftp://a", "https://", "https://u@a", "http://a b"],
+            ),
             ("byte", &["", "YQ=="], &["%", "YQ="]),
             (
                 "server-address",

@@ -245,4 +245,63 @@ spec:
   retries: {attempts: 1, connectionAttempts: 2, budgetPercent: 20, budgetMinimum: 10}
   accessLog: {enabled: true}
 "#,
+    r#"# InferenceRollout Node
+apiVersion: tidegate.dev/v1alpha1
+kind: InferenceRollout
+metadata: {name: llm-to-h200}
+spec:
+  type: Node
+  target: {routeRef: {group: gateway.networking.k8s.io, kind: HTTPRoute, name: routes-to-llm}, rule: chat}
+  stable: {poolRef: {group: inference.networking.k8s.io, kind: InferencePool, name: llm}}
+  candidate: {poolRef: {name: llm-new}, relativeCapacity: 1.7}
+  weights: {mode: Overlay, onDrift: Hold}
+  assignment:
+    unit: Conversation
+    keys: ["header:x-session-id", "body:prompt_cache_key", "body:user", "body:conversation", "messages:first"]
+    force: [{header: x-rollout-arm, value: candidate, arm: candidate}]
+  preflight:
+    endpointsReady: 100%
+    sameModels: true
+    everyEndpoint: true
+    adapters: {require: active, onMissing: ExcludeModel}
+    tokenizerChange: Warn
+    contextLength: AtLeast
+    probe: {prompt: ping, maxTokens: 1}
+    timeout: 10m
+  warmup: {replay: {source: recent, maxTokens: 1}, until: {cacheHitRatio: 0.8}, timeout: 20m}
+  shadow: {budget: {tokensPerSecond: 2000}, maxTokens: 64, sample: stratified, before: 30m}
+  steps:
+  - {weight: 0, bake: 30m}
+  - {weight: 0.5%, bake: 10m}
+  - {weight: 50, bake: 1h, gate: {manual: true, approvers: ["group:ml-leads"], webhook: {url: "https://evals.internal/judge", timeout: 2h, onError: Hold}}}
+  - {weight: 100, bake: 2h}
+  analysis:
+    template: node-default
+    alpha: 0.01
+    harmBudget: 0.5pp
+    shield: true
+    onInconclusive: Hold
+    stepMaxDuration: 6h
+    guards: [{metric: error, r0: 1.1}, {metric: ttft, tolerance: 15%, margin: 25%}]
+    observe: [output_tokens]
+    breaker: {consecutiveFailures: 5, errorShare: 50%, window: 10}
+  rollback: {auto: true, stableHeadroom: 15%, onStreams: Finish}
+  drain: {timeout: 15m, minRetention: 1h}
+  freeze: [{cron: "0 18 * * 5", duration: 62h, tz: Europe/Berlin, allow: [Rollback]}]
+  paused: false
+  start: Auto
+  deadline: 168h
+"#,
+    r#"# InferenceRollout LoRA
+apiVersion: tidegate.dev/v1alpha1
+kind: InferenceRollout
+metadata: {name: travel-helper-v2}
+spec:
+  type: LoRA
+  target: {model: travelhelper, poolRef: {name: mymodel-pool-v1}, rewriteRef: {kind: InferenceModelRewrite, name: loramodel}}
+  stable: {model: travel-helper-v1}
+  candidate: {model: travel-helper-v2, source: "s3://adapters/travel/v2", ensureLoaded: true}
+  preflight: {parentMatches: true, freeLoraSlots: 1}
+  cleanup: {unloadStableAfter: 24h}
+"#,
 ];

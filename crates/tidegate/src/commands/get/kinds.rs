@@ -62,6 +62,7 @@ static KINDS: &[Kind] = &[
     kind("InferenceObjective", "inferenceobjectives", &[], LLM_D),
     kind("ModelServer", "modelservers", &["msrv"], OURS),
     kind("GatewayParameters", "gatewayparameters", &[], OURS),
+    kind("InferenceRollout", "inferencerollouts", &["infrollout"], OURS),
     kind("ClientTrafficPolicy", "clienttrafficpolicies", &["ctp"], ENVOY),
     kind("BackendTrafficPolicy", "backendtrafficpolicies", &["btp"], ENVOY),
     kind("Service", "services", &["svc"], CORE),
