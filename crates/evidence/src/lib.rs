@@ -7,16 +7,28 @@
 //!
 //! `docs/statistics.md` says what the methods are, what they assume and what they cannot see.
 
+mod arm_of_event;
+mod blocks;
+mod bounds;
+mod breaker;
 mod judge;
+mod latency;
+mod numeric;
 mod policy;
+mod quantiles;
 mod sample;
+mod sample_ratio;
+mod step;
+mod units;
 mod verdict;
+mod wealth;
 
+pub mod plan;
+
+pub use bounds::MeanBounds;
 pub use judge::{Checkpoint, Judge};
 pub use policy::{Breaker, EventGuard, LatencyGuard, Policy, RATIO_GRID, STAKE_GRID};
 pub use sample::{Arm, Arrival, EventMetric, Events, LatencyMetric, Sample, Stratum};
 pub use verdict::{
     Alarm, ArmCounts, Formula, Interval, Metric, MetricReport, QuantileReport, RatioReport, Report, Verdict, Why,
 };
-
-pub mod plan;

@@ -74,8 +74,8 @@ pub struct Policy {
     pub unresolved_after_ms: u64,
     /// Requests that arrived further apart than this are not compared, milliseconds.
     pub contemporary_ms: u64,
-    /// After a weight changed, sessions known before it are not compared for so long: those that moved have a cold
-    /// cache. Milliseconds.
+    /// After a weight changed, sessions that may have begun before it are not compared for so long: those that moved have
+    /// a cold cache. Milliseconds.
     pub settle_ms: u64,
     /// Sessions remembered per event metric, exactly; beyond it the sessions are sampled.
     pub remembered_failing: u32,
@@ -97,7 +97,7 @@ impl Policy {
             burn_in: 50,
             unresolved_after_ms: 60_000,
             contemporary_ms: 60_000,
-            settle_ms: 600_000,
+            settle_ms: 120_000,
             remembered_failing: 4_096,
             remembered_sessions: 16_384,
         }

@@ -215,6 +215,8 @@ pub struct Sample {
     /// The first attempt failed before its first byte and was sent again, to another endpoint or to stable: counts as an
     /// error of `arrival.arm`.
     pub first_attempt_failed: bool,
+    /// Sent again, it was answered by the other arm: that arm works.
+    pub rescued: bool,
     /// Seconds to the first token, when the first attempt gave one.
     pub ttft: Option<f64>,
     /// Mean seconds per output token after the first, when there were at least two.

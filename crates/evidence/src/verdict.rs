@@ -79,7 +79,7 @@ pub struct Alarm {
 pub enum Why {
     /// The weight that requests meet is not the one that was set: nothing is judged until it is.
     WeightNotApplied,
-    /// Too few units yet to say that the weight is applied at all.
+    /// No unit has reached the candidate in this step.
     WeightUnverified,
     /// The harm budget is not yet certified.
     HarmBudget {
@@ -98,11 +98,6 @@ pub enum Why {
         ratio_at_most: Option<f64>,
         /// What it must be below.
         limit: f64,
-    },
-    /// Candidate requests that have waited too long for a first token.
-    Unresolved {
-        /// How many.
-        requests: u64,
     },
 }
 
@@ -222,7 +217,7 @@ pub struct Report {
     pub share_requests: Option<f64>,
     /// Share of units first seen within the step that went to the candidate.
     pub share_units: Option<f64>,
-    /// Candidate requests without a first token for longer than the policy's limit.
+    /// Candidate requests without a first token for longer than the policy's limit; they count as failed in bounds.
     pub unresolved: u64,
     /// Requests that were left out: forced, or of a client's own doing.
     pub excluded: u64,
