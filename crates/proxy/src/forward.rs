@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Version, request};
+use http::Version;
 use hyper::body::Incoming;
 use tidegate_picker::{PickRequest, Reservation};
 use tidegate_routing::snapshot::{PickerSource, Rule};
@@ -17,14 +17,15 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::active::ActivePool;
 use crate::upstream::Upstream;
-use crate::upstream::body::{Buffered, Streaming, UpstreamBody};
-use crate::upstream::connections::Lease;
+use crate::upstream::answer::AnswerStream;
+use crate::upstream::body::Streaming;
+use crate::upstream::outgoing::{Outgoing, OutgoingBody};
 
 mod attempt;
 mod budget;
 mod peek;
 
-use attempt::{Begun, Failure, FailureKind, Terms, attempt};
+use attempt::{Begun, FailureKind, Terms, attempt};
 use budget::ActiveRequest;
 pub use budget::BudgetState;
 use peek::Verdict;
@@ -78,7 +79,7 @@ pub struct Forwarded {
     /// Whether `first` is the whole body.
     pub complete: bool,
     /// The rest; `None` when complete.
-    pub body: Option<Incoming>,
+    pub(crate) body: Option<AnswerStream>,
     /// When the first byte of the body (or the head, if there is none) came.
     pub first_byte: Instant,
     /// The place on the endpoint; dropped when the answer ends.
@@ -91,10 +92,9 @@ pub struct Forwarded {
     pub holds: Holds,
 }
 
-/// The connection and the place in the retry budget that an answer under way holds.
+/// The place in the retry budget that an answer under way holds.
 #[derive(Debug)]
 pub struct Holds {
-    _lease: Lease,
     _active: ActiveRequest,
 }
 
@@ -119,7 +119,7 @@ struct Run<'a> {
     budget: &'a Arc<BudgetState>,
     model: Option<&'a str>,
     terms: Terms<'a>,
-    source: Source,
+    outgoing: Outgoing,
     /// Positions of the endpoints that were tried.
     tried: Vec<usize>,
     retries: u32,
@@ -138,14 +138,6 @@ struct Passable {
     upstream: Arc<Upstream>,
 }
 
-/// The request for each attempt.
-enum Source {
-    /// As often as needed.
-    Kept(Box<request::Parts>, Option<Buffered>),
-    /// Once; comes back where nothing of it was sent.
-    Once(Option<Box<Request<UpstreamBody>>>),
-}
-
 /// Gets a request answered by an endpoint of its pool.
 ///
 /// # Errors
@@ -162,7 +154,7 @@ pub async fn forward(forwarding: Forwarding<'_>) -> Result<Forwarded, ForwardErr
         budget,
         model,
         terms: Terms { rule, kind: pool.pool.kind, stream, deadline },
-        source: Source::new(head, body, rule),
+        outgoing: outgoing(head, body, rule),
         tried: Vec::new(),
         retries: 0,
         connections_left: rule.retry.connection_attempts,
@@ -185,12 +177,9 @@ impl Run<'_> {
             let Some((reservation, upstream)) = self.pick() else {
                 return Err(self.no_endpoint());
             };
-            let Some(request) = self.source.next() else {
-                return self.give_up(FailureKind::Reset, upstream, active);
-            };
             self.tried.push(reservation.index);
             let was_ejected = upstream.begin_attempt();
-            let outcome = attempt(self.terms, &upstream, request).await;
+            let outcome = attempt(self.terms, &upstream, &mut self.outgoing).await;
             self.report(&outcome, &upstream, reservation.index, was_ejected);
             drop(retrying.take());
             let asked = upstream.clone();
@@ -206,8 +195,7 @@ impl Run<'_> {
                     self.attempts_left = self.attempts_left.saturating_sub(1);
                     self.refusal = Some(Box::new(passable));
                 }
-                Err(Failure { kind, unsent }) => {
-                    self.source.give_back(unsent);
+                Err(kind) => {
                     let again = self.may_try_again(kind);
                     retrying = if again && kind != FailureKind::Dead { budget.retry() } else { None };
                     if !again || (retrying.is_none() && kind != FailureKind::Dead) {
@@ -223,7 +211,7 @@ impl Run<'_> {
     }
 
     /// Tells the endpoint's health what came of an attempt.
-    fn report(&self, outcome: &Result<Begun, Failure>, upstream: &Upstream, index: usize, was_ejected: bool) {
+    fn report(&self, outcome: &Result<Begun, FailureKind>, upstream: &Upstream, index: usize, was_ejected: bool) {
         match outcome {
             Ok(begun) => {
                 upstream.note_byte(begun.first_byte);
@@ -234,8 +222,8 @@ impl Run<'_> {
                     Verdict::Refused => {}
                 }
             }
-            Err(failure) => {
-                if let Some(reason) = failure.kind.against() {
+            Err(kind) => {
+                if let Some(reason) = kind.against() {
                     upstream.failed(self.pool, index, reason);
                 }
             }
@@ -260,7 +248,7 @@ impl Run<'_> {
 
     /// After an answer that another endpoint may better.
     fn may_ask_another(&self) -> bool {
-        self.attempts_left > 0 && self.source.is_there() && self.another_is_left()
+        self.attempts_left > 0 && self.outgoing.is_there() && self.another_is_left()
     }
 
     /// After an attempt without an answer; counts it.
@@ -271,7 +259,7 @@ impl Run<'_> {
             FailureKind::Dead => &mut self.dead_left,
             FailureKind::Total | FailureKind::Body(_) => return false,
         };
-        if *left == 0 || !self.source.is_there() {
+        if *left == 0 || !self.outgoing.is_there() {
             return false;
         }
         *left -= 1;
@@ -316,7 +304,7 @@ impl Run<'_> {
 
 impl Passable {
     fn pass(self, retries: u32, active: ActiveRequest) -> Forwarded {
-        let Self { begun: Begun { peeked, lease, first_byte }, reservation, upstream } = self;
+        let Self { begun: Begun { peeked, first_byte }, reservation, upstream } = self;
         Forwarded {
             head: peeked.head,
             first: peeked.first,
@@ -326,43 +314,21 @@ impl Passable {
             reservation,
             upstream,
             retries,
-            holds: Holds { _lease: lease, _active: active },
+            holds: Holds { _active: active },
         }
     }
 }
 
-impl Source {
-    fn new(head: request::Parts, body: ForwardBody, rule: &Rule) -> Self {
-        match body {
-            ForwardBody::Empty => Self::Kept(Box::new(head), None),
-            ForwardBody::Buffered(parts) => Self::Kept(Box::new(head), Some(Buffered::new(parts))),
-            ForwardBody::Streaming { body, limit, length } => {
-                let deadline = rule.limits.request_body.map(|limit| Instant::now() + limit);
-                let body = UpstreamBody::Streaming(Box::new(Streaming::new(body, limit, length, deadline)));
-                Self::Once(Some(Box::new(Request::from_parts(head, body))))
-            }
+fn outgoing(head: http::request::Parts, body: ForwardBody, rule: &Rule) -> Outgoing {
+    let body = match body {
+        ForwardBody::Empty => OutgoingBody::Empty,
+        ForwardBody::Buffered(parts) => OutgoingBody::Kept(parts),
+        ForwardBody::Streaming { body, limit, length } => {
+            let deadline = rule.limits.request_body.map(|limit| Instant::now() + limit);
+            OutgoingBody::Once(Some(Box::new(Streaming::new(body, limit, length, deadline))))
         }
-    }
-
-    fn next(&mut self) -> Option<Request<UpstreamBody>> {
-        match self {
-            Self::Kept(head, body) => {
-                let body = body.clone().map_or(UpstreamBody::Empty, UpstreamBody::Buffered);
-                Some(Request::from_parts((**head).clone(), body))
-            }
-            Self::Once(request) => request.take().map(|request| *request),
-        }
-    }
-
-    fn give_back(&mut self, unsent: Option<Box<Request<UpstreamBody>>>) {
-        if let Self::Once(request) = self {
-            *request = unsent;
-        }
-    }
-
-    fn is_there(&self) -> bool {
-        !matches!(self, Self::Once(None))
-    }
+    };
+    Outgoing::new(head, body)
 }
 
 #[cfg(test)]

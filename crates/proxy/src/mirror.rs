@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, request};
-use http_body_util::BodyExt as _;
 use tidegate_routing::snapshot::{Filters, Mirror, Rule};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;

@@ -14,7 +14,6 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response, response};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tidegate_body::answer::{AnswerKind, AnswerTap, ModelReplacer};
 use tidegate_picker::Reservation;
 use tidegate_routing::snapshot::Filters;
@@ -26,6 +25,7 @@ use crate::guard::REQUEST_ID;
 use crate::observe::Record;
 use crate::rewrite::{change_headers, remove_hop_by_hop};
 use crate::upstream::Upstream;
+use crate::upstream::answer::AnswerStream;
 
 /// What the rule and the arm want of an answer.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub(crate) struct Cut(Reason);
 /// An endpoint's answer that is under way.
 pub(crate) struct Passing {
     record: Box<Record>,
-    body: Option<Incoming>,
+    body: Option<AnswerStream>,
     first: Bytes,
     /// What the replacer let go.
     ready: VecDeque<Bytes>,
@@ -67,6 +67,8 @@ pub(crate) struct Passing {
     /// What is still to come where the length is known; tells an end from a client that left.
     remaining: Option<u64>,
     settled: bool,
+    /// The answer is cut once what came before has had its chance to go out.
+    cutting: Option<Cut>,
     upstream: Arc<Upstream>,
     _reservation: Reservation,
     _holds: Holds,
@@ -143,6 +145,7 @@ pub(crate) fn pass_on(forwarded: Forwarded, plan: Plan<'_>, mut record: Box<Reco
         limit: Limit { idle: plan.idle, total: plan.deadline, timer: None },
         remaining: length,
         settled: false,
+        cutting: None,
         upstream,
         _reservation: reservation,
         _holds: holds,
@@ -229,11 +232,14 @@ impl Passing {
 
     /// Whether every byte of the answer went on.
     fn is_done(&self) -> bool {
-        let nothing_held = self.first.is_empty() && self.ready.is_empty() && self.trailers.is_none();
-        nothing_held && self.body.as_ref().is_none_or(|body| self.replacer.is_none() && body.is_end_stream())
+        let nothing_held = self.cutting.is_none() && self.first.is_empty() && self.ready.is_empty() && self.trailers.is_none();
+        nothing_held && self.body.as_ref().is_none_or(|body| self.replacer.is_none() && body.is_end())
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if let Some(cut) = self.cutting.take() {
+            return Poll::Ready(Some(Err(cut)));
+        }
         loop {
             if let Some(bytes) = self.ready.pop_front() {
                 return self.goes(bytes);
@@ -253,7 +259,7 @@ impl Passing {
                 }
                 return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
             };
-            match Pin::new(body).poll_frame(context) {
+            match body.poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(bytes) => {
                         if let Some(bytes) = self.came(bytes, Instant::now()) {
@@ -263,7 +269,10 @@ impl Passing {
                     Err(other) => self.trailers = other.into_trailers().ok(),
                 },
                 Poll::Ready(Some(Err(_))) => {
-                    return Poll::Ready(Some(Err(self.cut(EndedBy::Upstream, Reason::UpstreamAborted))));
+                    // hyper gives up at once, with bytes that it has not written; it writes when it is told to wait.
+                    self.cutting = Some(self.cut(EndedBy::Upstream, Reason::UpstreamAborted));
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
                 Poll::Ready(None) => self.finish(),
                 Poll::Pending => match self.limit.poll(context, self.flow.last_byte) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::Request;
+use tidegate_http1::ContentFault;
 use tidegate_routing::snapshot::{PoolKind, Rule};
 use tidegate_telemetry::Reason;
 use tidegate_telemetry::observation::EjectionReason;
@@ -10,8 +10,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::peek::{Peeked, peek};
 use crate::upstream::Upstream;
-use crate::upstream::body::{BodyFault, UpstreamBody};
-use crate::upstream::connections::{ConnectionLimits, Lease, SendFault, send};
+use crate::upstream::answer::AnswerFault;
+use crate::upstream::connections::{ConnectionLimits, SendFault, send};
+use crate::upstream::outgoing::Outgoing;
 
 /// What all attempts of a request have in common.
 #[derive(Clone, Copy, Debug)]
@@ -27,16 +28,7 @@ pub(crate) struct Terms<'a> {
 #[derive(Debug)]
 pub(crate) struct Begun {
     pub(crate) peeked: Peeked,
-    pub(crate) lease: Lease,
     pub(crate) first_byte: Instant,
-}
-
-/// An attempt without an answer.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) kind: FailureKind,
-    /// The request, where nothing of it was sent.
-    pub(crate) unsent: Option<Box<Request<UpstreamBody>>>,
 }
 
 /// Why there is no answer.
@@ -100,8 +92,8 @@ impl FailureKind {
 pub(crate) async fn attempt(
     terms: Terms<'_>,
     upstream: &Arc<Upstream>,
-    request: Request<UpstreamBody>,
-) -> Result<Begun, Failure> {
+    outgoing: &mut Outgoing,
+) -> Result<Begun, FailureKind> {
     let limits = &terms.rule.limits;
     let first_byte = if terms.stream { limits.stream_first_byte } else { limits.first_byte };
     let own = [first_byte, terms.rule.attempt_timeout].into_iter().flatten().min().map(|limit| Instant::now() + limit);
@@ -115,49 +107,51 @@ pub(crate) async fn attempt(
     let dead = upstream.found_dead();
     tokio::select! {
         biased;
-        done = exchange(terms, upstream, request) => done,
+        done = exchange(terms, upstream, outgoing) => done,
         () = passed => {
-            let kind = if end == terms.deadline { FailureKind::Total } else { FailureKind::Slow };
-            Err(Failure { kind, unsent: None })
+            Err(if end == terms.deadline { FailureKind::Total } else { FailureKind::Slow })
         }
-        () = dead => Err(Failure { kind: FailureKind::Dead, unsent: None }),
+        () = dead => Err(FailureKind::Dead),
     }
 }
 
 async fn exchange(
     terms: Terms<'_>,
     upstream: &Arc<Upstream>,
-    request: Request<UpstreamBody>,
-) -> Result<Begun, Failure> {
+    outgoing: &mut Outgoing,
+) -> Result<Begun, FailureKind> {
     let limits = ConnectionLimits { connect: terms.rule.limits.connect, idle: terms.rule.limits.upstream_idle };
-    let (response, lease) = send(upstream, request, limits).await.map_err(Failure::from)?;
-    let peeked = peek(response, &terms.rule.retry.codes, terms.kind == PoolKind::Inference)
+    let (head, body) = send(upstream, outgoing, limits).await.map_err(FailureKind::from)?;
+    let peeked = peek(head, body, &terms.rule.retry.codes, terms.kind == PoolKind::Inference)
         .await
-        .map_err(|error| Failure { kind: kind_of(&error), unsent: None })?;
-    Ok(Begun { peeked, lease, first_byte: Instant::now() })
+        .map_err(FailureKind::from)?;
+    Ok(Begun { peeked, first_byte: Instant::now() })
 }
 
-fn kind_of(error: &hyper::Error) -> FailureKind {
-    if let Some(BodyFault(reason)) = BodyFault::of(error) {
-        FailureKind::Body(reason)
-    } else if error.is_parse() || error.is_parse_too_large() {
-        FailureKind::Protocol
-    } else {
-        FailureKind::Reset
+impl From<AnswerFault> for FailureKind {
+    fn from(fault: AnswerFault) -> Self {
+        tracing::debug!(%fault, "an endpoint broke off before it answered");
+        match fault {
+            AnswerFault::Body(fault) => Self::Body(fault.0),
+            AnswerFault::Head(_) | AnswerFault::Content(ContentFault::Chunk(_) | ContentFault::Trailers) => {
+                Self::Protocol
+            }
+            AnswerFault::Http2(error) if error.is_parse() || error.is_parse_too_large() => Self::Protocol,
+            AnswerFault::Connection(_) | AnswerFault::Content(ContentFault::BrokenOff) | AnswerFault::Http2(_) => {
+                Self::Reset
+            }
+        }
     }
 }
 
-impl From<SendFault> for Failure {
+impl From<SendFault> for FailureKind {
     fn from(fault: SendFault) -> Self {
         match fault {
-            SendFault::Connect(error, unsent) => {
+            SendFault::Connect(error) => {
                 tracing::debug!(%error, "an endpoint cannot be connected to");
-                Self { kind: FailureKind::Connect, unsent: Some(unsent) }
+                Self::Connect
             }
-            SendFault::Exchange(error, unsent) => {
-                tracing::debug!(%error, "an endpoint broke off before it answered");
-                Self { kind: kind_of(&error), unsent }
-            }
+            SendFault::Exchange(fault) => fault.into(),
         }
     }
 }

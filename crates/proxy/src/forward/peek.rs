@@ -5,10 +5,10 @@
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{Response, StatusCode, response};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use http::{StatusCode, response};
 use tidegate_body::answer::{FirstEvent, first_event};
+
+use crate::upstream::answer::{AnswerFault, AnswerStream};
 
 /// Most of an error's body that is looked at.
 const ERROR_BYTES: usize = 4 * 1024;
@@ -35,7 +35,7 @@ pub(crate) struct Peeked {
     pub(crate) head: response::Parts,
     pub(crate) first: Bytes,
     /// `None` when `first` is all.
-    pub(crate) body: Option<Incoming>,
+    pub(crate) body: Option<AnswerStream>,
     pub(crate) verdict: Verdict,
 }
 
@@ -43,8 +43,12 @@ pub(crate) struct Peeked {
 ///
 /// # Errors
 /// The endpoint broke off before that much had come.
-pub(crate) async fn peek(answer: Response<Incoming>, codes: &[u16], inference: bool) -> hyper::Result<Peeked> {
-    let (head, body) = answer.into_parts();
+pub(crate) async fn peek(
+    head: response::Parts,
+    body: AnswerStream,
+    codes: &[u16],
+    inference: bool,
+) -> Result<Peeked, AnswerFault> {
     let status = head.status;
     let verdict = if status == StatusCode::SERVICE_UNAVAILABLE || codes.contains(&status.as_u16()) {
         Verdict::Refused
@@ -73,7 +77,7 @@ pub(crate) async fn peek(answer: Response<Incoming>, codes: &[u16], inference: b
 
 impl Peeked {
     /// Reads until `enough` is true of what came, or to the end.
-    async fn gather(&mut self, enough: impl Fn(&[u8]) -> bool) -> hyper::Result<()> {
+    async fn gather(&mut self, enough: impl Fn(&[u8]) -> bool) -> Result<(), AnswerFault> {
         let mut joined = BytesMut::new();
         while let Some(body) = &mut self.body {
             // Trailers end a body, and neither errors nor event streams have any that mean something.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use tidegate_routing::snapshot::{RetryBudget, RetryPolicy};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -82,7 +82,7 @@ impl Setting {
 async fn text(mut forwarded: Forwarded) -> String {
     let mut bytes = forwarded.first.to_vec();
     if let Some(body) = forwarded.body.take() {
-        bytes.extend_from_slice(&body.collect().await.unwrap().to_bytes());
+        bytes.extend_from_slice(&body.all().await.unwrap());
     }
     String::from_utf8(bytes).unwrap()
 }

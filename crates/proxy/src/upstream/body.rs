@@ -1,4 +1,4 @@
-//! The request's body on its way to an endpoint: from memory as often as needed, or once from the client.
+//! The request's body on its way to an HTTP/2 endpoint, and a client's body that is still to come.
 
 use std::error::Error as _;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use tidegate_telemetry::Reason;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A request's body as an endpoint gets it.
+/// A request's body as hyper's HTTP/2 client takes it.
 #[derive(Debug)]
 pub(crate) enum UpstreamBody {
     Empty,
@@ -57,8 +57,8 @@ impl BodyFault {
 }
 
 impl Buffered {
-    pub(crate) fn new(parts: Vec<Bytes>) -> Self {
-        Self { parts: parts.into_iter().filter(|part| !part.is_empty()).collect(), next: 0 }
+    pub(crate) fn new(parts: Arc<[Bytes]>) -> Self {
+        Self { parts, next: 0 }
     }
 
     fn left(&self) -> u64 {
@@ -72,7 +72,12 @@ impl Streaming {
         Self { body, left: limit, length, deadline, timer: None }
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+    /// Content-Length where the client said it.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);

@@ -8,9 +8,12 @@ use tidegate_api::ObjectKey;
 use tidegate_api::inference::AppProtocol;
 use tidegate_picker::EndpointState;
 
+pub(crate) mod answer;
 pub(crate) mod body;
 pub(crate) mod connections;
+mod exchange;
 pub(crate) mod health;
+pub(crate) mod outgoing;
 mod watch;
 
 use connections::Connections;

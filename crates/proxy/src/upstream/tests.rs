@@ -289,7 +289,9 @@ async fn a_slow_engine_that_answers_its_probe_stays() {
 async fn kept_connections_are_closed_at_their_limit() {
     let mut setting = Setting::new(&[server("a", &Switches::default()).await]);
     setting.rule.limits.upstream_idle = Some(Duration::from_millis(50));
-    drop(setting.send_to(0).await.unwrap());
+    let body = setting.send_to(0).await.unwrap().body.unwrap();
+    assert_eq!(setting.upstream(0).connections.kept(), 0);
+    assert_eq!(body.all().await.unwrap(), "a");
     assert_eq!(setting.upstream(0).connections.kept(), 1);
     let watching = setting.watch();
     tokio::time::timeout(PATIENCE, async {

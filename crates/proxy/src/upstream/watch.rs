@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::Upstream;
-use super::body::{Buffered, UpstreamBody};
 use super::connections::{ConnectionLimits, connect, send};
 use super::health::{Check, Probing};
+use super::outgoing::{Outgoing, OutgoingBody};
 use crate::active::{Active, ActivePool};
 
 /// When endpoints are probed.
@@ -91,7 +91,7 @@ async fn is_there(upstream: &Upstream, kind: PoolKind) -> bool {
         PoolKind::Service => connect(&upstream.key).await.is_ok(),
         PoolKind::Inference => {
             let request =
-                Request::get("/health").header(header::HOST, &*upstream.key.address).body(UpstreamBody::Empty);
+                Request::get("/health").header(header::HOST, &*upstream.key.address).body(OutgoingBody::Empty);
             ask(upstream, request, |status| status == http::StatusCode::OK).await
         }
     }
@@ -109,18 +109,19 @@ async fn token(upstream: &Upstream, good: impl Fn(http::StatusCode) -> bool) -> 
     let request = Request::post("/v1/completions")
         .header(header::HOST, &*upstream.key.address)
         .header(header::CONTENT_TYPE, "application/json")
-        .body(UpstreamBody::Buffered(Buffered::new(vec![body.to_string().into()])));
+        .body(OutgoingBody::Kept(vec![body.to_string().into()]));
     ask(upstream, request, good).await
 }
 
 /// Asks on a connection of its own, which is closed behind the answer's head.
 async fn ask(
     upstream: &Upstream,
-    request: http::Result<Request<UpstreamBody>>,
+    request: http::Result<Request<OutgoingBody>>,
     good: impl Fn(http::StatusCode) -> bool,
 ) -> bool {
     let Ok(request) = request else { return false };
     let apart = Arc::new(upstream.apart());
     let limits = ConnectionLimits { connect: None, idle: Some(Duration::ZERO) };
-    send(&apart, request, limits).await.is_ok_and(|(response, _)| good(response.status()))
+    let (head, body) = request.into_parts();
+    send(&apart, &mut Outgoing::new(head, body), limits).await.is_ok_and(|(head, _)| good(head.status))
 }
