@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use bytes::Bytes;
 
 use crate::load::{chat, drive};
-use crate::process::{Process, free_address};
+use crate::process::{CpuTime, Process, free_address};
 use crate::proxies::{Backends, Kind, Proxy, versions};
 use crate::table::{Cell, Row, print};
 
@@ -110,13 +110,14 @@ async fn once(proxy: &Proxy, prompt: &Prompt, arguments: &Arguments) -> anyhow::
     drive(proxy.address, arguments.connections, arguments.connections * 20, &prompt.body).await?;
     let before = cpu_time(proxy)?;
     drive(proxy.address, arguments.connections, prompt.requests, &prompt.body).await?;
-    let used = cpu_time(proxy)?.saturating_sub(before);
+    let used = cpu_time(proxy)?.since(before);
     let times = drive(proxy.address, 1, arguments.single, &prompt.body).await?;
-    Ok(Cell { cpu_microseconds: used.as_secs_f64() * 1e6 / prompt.requests.max(1) as f64, times })
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / prompt.requests.max(1) as f64;
+    Ok(Cell { user_microseconds: each(used.user), system_microseconds: each(used.system), times })
 }
 
-fn cpu_time(proxy: &Proxy) -> anyhow::Result<Duration> {
-    proxy.process.as_ref().map_or(Ok(Duration::ZERO), Process::cpu_time)
+fn cpu_time(proxy: &Proxy) -> anyhow::Result<CpuTime> {
+    proxy.process.as_ref().map_or(Ok(CpuTime::default()), Process::cpu_time)
 }
 
 /// The gateway's binary beside our own, built now so that it is this workspace's state.

@@ -27,11 +27,11 @@ impl Process {
         Ok(Self { child })
     }
 
-    /// CPU time of all its threads so far, user and system (`/proc/PID/stat`, in steps of 10 ms).
+    /// CPU time of all its threads so far (`/proc/PID/stat`, in steps of 10 ms).
     ///
     /// # Errors
     /// When the process has ended.
-    pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
+    pub(crate) fn cpu_time(&self) -> anyhow::Result<CpuTime> {
         let path = format!("/proc/{}/stat", self.child.id());
         let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         // The command's name, in brackets, may hold spaces and brackets.
@@ -40,7 +40,20 @@ impl Process {
         let (Some(user), Some(system)) = (ticks.next(), ticks.next()) else {
             anyhow::bail!("{path} has too few fields");
         };
-        Ok(Duration::from_millis((user? + system?) * 10))
+        Ok(CpuTime { user: Duration::from_millis(user? * 10), system: Duration::from_millis(system? * 10) })
+    }
+}
+
+/// CPU time, in the program and in the kernel on its behalf. The sum is exact; the kernel estimates the parts by sampling.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CpuTime {
+    pub(crate) user: Duration,
+    pub(crate) system: Duration,
+}
+
+impl CpuTime {
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self { user: self.user.saturating_sub(before.user), system: self.system.saturating_sub(before.system) }
     }
 }
 

@@ -7,8 +7,10 @@ use crate::proxies::Kind;
 /// One proxy in one round.
 #[derive(Debug)]
 pub(crate) struct Cell {
-    /// CPU time a request.
-    pub(crate) cpu_microseconds: f64,
+    /// CPU time a request, in the program.
+    pub(crate) user_microseconds: f64,
+    /// CPU time a request, in the kernel.
+    pub(crate) system_microseconds: f64,
     /// How long each request over a single connection took.
     pub(crate) times: Vec<Duration>,
 }
@@ -26,9 +28,13 @@ impl Row {
     }
 
     fn costs(&self) -> Vec<f64> {
-        let mut costs: Vec<f64> = self.cells.iter().map(|cell| cell.cpu_microseconds).collect();
-        costs.sort_unstable_by(f64::total_cmp);
-        costs
+        self.sorted(|cell| cell.user_microseconds + cell.system_microseconds)
+    }
+
+    fn sorted(&self, figure: impl Fn(&Cell) -> f64) -> Vec<f64> {
+        let mut figures: Vec<f64> = self.cells.iter().map(figure).collect();
+        figures.sort_unstable_by(f64::total_cmp);
+        figures
     }
 
     /// The quantile in microseconds over the requests of all rounds.
@@ -52,18 +58,24 @@ pub(crate) fn print(rows: &[Row], base: Kind) {
     let floor = |quantile| direct.map_or(0.0, |row| row.latency(quantile));
     let base = rows.iter().find(|row| row.kind == base).map_or(0.0, |row| at(&row.costs(), 0.5));
     println!(
-        "| proxy | CPU µs/request: min | median | max | median ÷ bare | p50 µs | p99 µs | added p50 | added p99 |"
+        "| proxy | CPU µs/request: min | median | max | median ÷ bare | user | system | p50 µs | p99 µs | added p50 | added p99 |"
     );
-    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
     for row in rows {
         let (median, tail) = (row.latency(0.5), row.latency(0.99));
         let latency = format!("{median:.0} | {tail:.0} | {:.0} | {:.0}", median - floor(0.5), tail - floor(0.99));
         if row.kind == Kind::Direct {
-            println!("| {} | | | | | {latency} |", row.kind);
+            println!("| {} | | | | | | | {latency} |", row.kind);
             continue;
         }
         let costs = row.costs();
         let (low, middle, high) = (at(&costs, 0.0), at(&costs, 0.5), at(&costs, 1.0));
-        println!("| {} | {low:.1} | {middle:.1} | {high:.1} | {:.2} | {latency} |", row.kind, middle / base);
+        let user = at(&row.sorted(|cell| cell.user_microseconds), 0.5);
+        let system = at(&row.sorted(|cell| cell.system_microseconds), 0.5);
+        let times = middle / base;
+        println!(
+            "| {} | {low:.1} | {middle:.1} | {high:.1} | {times:.2} | {user:.1} | {system:.1} | {latency} |",
+            row.kind
+        );
     }
 }

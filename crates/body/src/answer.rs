@@ -9,6 +9,7 @@ mod events;
 mod json;
 mod replacer;
 mod tap;
+mod whole;
 
 pub use replacer::ModelReplacer;
 pub use tap::{AnswerTap, first_event};

@@ -38,7 +38,8 @@ pub fn replace_raw(body: &Bytes, span: &Range<usize>, model: &str) -> Spliced {
 
 /// A text as a JSON string, quotes included.
 pub(crate) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    // Writing a text into memory cannot fail.
+    serde_json::to_string(text).unwrap_or_default()
 }
 
 fn splice(body: &Bytes, span: &Range<usize>, middle: Bytes) -> Spliced {

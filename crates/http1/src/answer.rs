@@ -1,15 +1,19 @@
 //! The head of an answer, and what it says of the body's length and the connection's future.
 
+use std::sync::LazyLock;
+
 use bytes::BytesMut;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, response};
 use httparse::{EMPTY_HEADER, Status};
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use crate::content::Content;
 
 /// Bytes of an answer's head at most.
 pub const LONGEST_HEAD: usize = 64 * 1024;
+/// Made once: to prepare a search costs more than to search an answer's head.
+pub(crate) static HEAD_END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
 /// Headers at most where the usual number is not enough.
 const MANY: usize = 512;
 const USUAL: usize = 48;
@@ -49,7 +53,7 @@ pub enum HeadFault {
 /// What is there is no head that can be relied upon; the connection cannot be used further.
 pub fn read_head(buffer: &mut BytesMut, method: &Method) -> Result<Option<Answer>, HeadFault> {
     loop {
-        let Some(end) = memmem::find(buffer, b"\r\n\r\n") else {
+        let Some(end) = HEAD_END.find(buffer) else {
             return if buffer.len() > LONGEST_HEAD { Err(HeadFault::TooLong) } else { Ok(None) };
         };
         if end > LONGEST_HEAD {

@@ -6,7 +6,8 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 use httparse::{EMPTY_HEADER, Status};
-use memchr::memmem;
+
+use crate::answer::HEAD_END;
 
 /// Bytes of trailers at most.
 const LONGEST_TRAILERS: usize = 16 * 1024;
@@ -216,7 +217,7 @@ impl Decoder {
             self.state = State::End;
             return Ok(None);
         }
-        let Some(end) = memmem::find(buffer, b"\r\n\r\n") else {
+        let Some(end) = HEAD_END.find(buffer) else {
             return if buffer.len() > LONGEST_TRAILERS { Err(ContentFault::Trailers) } else { Ok(None) };
         };
         if end > LONGEST_TRAILERS {

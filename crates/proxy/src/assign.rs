@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use tidegate_routing::snapshot::{Arm, ArmTarget, ModelRule, PickerSource, Rule};
 use tidegate_routing::{Draw, Split};
 use tidegate_telemetry::Reason;
@@ -15,7 +15,7 @@ use crate::active::{Active, ActivePool};
 use crate::error::Refusal;
 
 /// The header that carries a session key.
-const SESSION: &str = "x-session-id";
+const SESSION: HeaderName = HeaderName::from_static("x-session-id");
 
 /// Where a request goes.
 #[derive(Debug)]

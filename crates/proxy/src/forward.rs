@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Version;
 use hyper::body::Incoming;
+use tidegate_body::answer::AnswerKind;
 use tidegate_picker::{PickRequest, Reservation};
 use tidegate_routing::snapshot::{PickerSource, Rule};
 use tidegate_telemetry::Reason;
@@ -74,6 +75,10 @@ pub enum ForwardBody {
 pub struct Forwarded {
     /// Its head as the endpoint sent it.
     pub head: http::response::Parts,
+    /// How its body is read.
+    pub kind: AnswerKind,
+    /// Its Content-Length.
+    pub length: Option<u64>,
     /// Body bytes already read (a stream's first event; a peeked error body).
     pub first: Bytes,
     /// Whether `first` is the whole body.
@@ -307,6 +312,8 @@ impl Passable {
         let Self { begun: Begun { peeked, first_byte }, reservation, upstream } = self;
         Forwarded {
             head: peeked.head,
+            kind: peeked.kind,
+            length: peeked.length,
             first: peeked.first,
             complete: peeked.body.is_none(),
             body: peeked.body,

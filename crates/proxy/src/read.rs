@@ -4,11 +4,12 @@
 //! scanned once. On other rules it is left to stream. Must not change a byte.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
-use http::{HeaderMap, Method, request};
+use http::{HeaderMap, HeaderValue, Method, request};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -26,7 +27,7 @@ pub(crate) struct ReadBody {
     /// As it came.
     pub(crate) bytes: Bytes,
     /// The model asked for.
-    pub(crate) model: Option<String>,
+    pub(crate) model: Option<Arc<str>>,
     /// Where the model can be put.
     pub(crate) place: ModelPlace,
     /// `stream: true`.
@@ -74,17 +75,18 @@ pub(crate) async fn read(
     limits: &Limits,
     started: Instant,
 ) -> Result<ReadBody, Refusal> {
-    if head.headers.get_all(CONTENT_ENCODING).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    let described = Described::of(&head.headers);
+    if described.encoded {
         return Err(Refusal::new(
             Reason::CompressedBody,
             "compressed request bodies are not read here; send the body without Content-Encoding",
         ));
     }
-    let kept = keep(head, body, limits, started).await?;
-    if head.method != Method::POST || (kept.bytes.is_empty() && content(&head.headers) != Content::Json) {
+    let kept = keep_described(described, body, limits, started).await?;
+    if head.method != Method::POST || (kept.bytes.is_empty() && described.content != Content::Json) {
         return Ok(kept);
     }
-    interpret(&head.headers, kept.bytes)
+    interpret(described.content, &head.headers, kept.bytes)
 }
 
 /// Takes the body of a request into memory and does not look at it.
@@ -97,21 +99,57 @@ pub(crate) async fn keep(
     limits: &Limits,
     started: Instant,
 ) -> Result<ReadBody, Refusal> {
-    check_length(&head.headers, limits)?;
+    keep_described(Described::of(&head.headers), body, limits, started).await
+}
+
+async fn keep_described(
+    described: Described,
+    body: &mut Option<Incoming>,
+    limits: &Limits,
+    started: Instant,
+) -> Result<ReadBody, Refusal> {
+    described.check_length(limits)?;
     Ok(ReadBody { bytes: collect(body, limits, started).await?, kept: true, ..ReadBody::default() })
 }
 
 /// Refuses a body whose announced length is over the limit, before a byte of it is read.
 pub(crate) fn check_length(headers: &HeaderMap, limits: &Limits) -> Result<(), Refusal> {
-    match content_length(headers) {
-        Some(length) if length > limits.body_bytes => Err(too_large(limits)),
-        _ => Ok(()),
+    Described::of(headers).check_length(limits)
+}
+
+/// What a head says of its body, found in one pass over the headers.
+#[derive(Clone, Copy, Debug)]
+struct Described {
+    content: Content,
+    length: Option<u64>,
+    encoded: bool,
+}
+
+impl Described {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut described = Self { content: Content::Other, length: None, encoded: false };
+        for (name, value) in headers {
+            match *name {
+                CONTENT_TYPE => described.content = content(value),
+                CONTENT_LENGTH => described.length = value.to_str().ok().and_then(|length| length.trim().parse().ok()),
+                CONTENT_ENCODING => described.encoded |= !value.as_bytes().eq_ignore_ascii_case(b"identity"),
+                _ => {}
+            }
+        }
+        described
+    }
+
+    fn check_length(self, limits: &Limits) -> Result<(), Refusal> {
+        match self.length {
+            Some(length) if length > limits.body_bytes => Err(too_large(limits)),
+            _ => Ok(()),
+        }
     }
 }
 
 /// What a POST's body says.
-fn interpret(headers: &HeaderMap, bytes: Bytes) -> Result<ReadBody, Refusal> {
-    let (model, place, stream) = match content(headers) {
+fn interpret(content: Content, headers: &HeaderMap, bytes: Bytes) -> Result<ReadBody, Refusal> {
+    let (model, place, stream) = match content {
         Content::Json => json(scan::scan(&bytes).map_err(refusal)?),
         Content::Multipart => {
             let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -119,7 +157,7 @@ fn interpret(headers: &HeaderMap, bytes: Bytes) -> Result<ReadBody, Refusal> {
                 Refusal::new(Reason::InvalidMultipart, "the multipart content type names no valid boundary")
             })?;
             match multipart::find_model(&bytes, &boundary).map_err(multipart_refusal)? {
-                Some(ModelField { span, name }) => (Some(name.into_owned()), ModelPlace::Multipart(span), false),
+                Some(ModelField { span, name }) => (Some(Arc::from(&*name)), ModelPlace::Multipart(span), false),
                 None => (None, ModelPlace::None, false),
             }
         }
@@ -129,9 +167,9 @@ fn interpret(headers: &HeaderMap, bytes: Bytes) -> Result<ReadBody, Refusal> {
     Ok(ReadBody { model, place, stream, bytes, kept: true })
 }
 
-fn json(scanned: scan::Scan<'_>) -> (Option<String>, ModelPlace, bool) {
+fn json(scanned: scan::Scan<'_>) -> (Option<Arc<str>>, ModelPlace, bool) {
     let (model, place) = match scanned.model {
-        Some(ModelField { span, name }) => (Some(name.into_owned()), ModelPlace::Json(span)),
+        Some(ModelField { span, name }) => (Some(Arc::from(&*name)), ModelPlace::Json(span)),
         None => (None, ModelPlace::Insert { object_start: scanned.object_start, empty: scanned.empty }),
     };
     (model, place, scanned.stream)
@@ -205,8 +243,8 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
-fn content(headers: &HeaderMap) -> Content {
-    let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return Content::Other };
+fn content(value: &HeaderValue) -> Content {
+    let Ok(value) = value.to_str() else { return Content::Other };
     let kind = value.split(';').next().unwrap_or_default().trim();
     if kind.eq_ignore_ascii_case("application/json")
         || kind.eq_ignore_ascii_case("text/json")
@@ -260,6 +298,10 @@ mod tests {
         kind.map(|kind| (CONTENT_TYPE, kind.parse().unwrap())).into_iter().collect()
     }
 
+    fn interpret(headers: &HeaderMap, bytes: Bytes) -> Result<ReadBody, Refusal> {
+        super::interpret(Described::of(headers).content, headers, bytes)
+    }
+
     #[test]
     fn content_types_are_told_apart() {
         for (kind, expected) in [
@@ -271,7 +313,7 @@ mod tests {
             (Some("é"), Content::Other),
             (None, Content::Other),
         ] {
-            assert_eq!(content(&headers(kind)), expected, "{kind:?}");
+            assert_eq!(Described::of(&headers(kind)).content, expected, "{kind:?}");
         }
     }
 

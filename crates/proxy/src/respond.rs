@@ -11,8 +11,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Response, response};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 use tidegate_body::answer::{AnswerKind, AnswerTap, ModelReplacer};
 use tidegate_picker::Reservation;
@@ -109,15 +109,13 @@ pub(crate) fn own(
 
 /// An endpoint's answer.
 pub(crate) fn pass_on(forwarded: Forwarded, plan: Plan<'_>, mut record: Box<Record>) -> Response<AnswerBody> {
-    let Forwarded { mut head, first, complete, body, first_byte, reservation, upstream, retries, holds } = forwarded;
-    let kind = kind(&head);
+    let Forwarded { mut head, kind, length, first, complete, body, first_byte, reservation, upstream, retries, holds } = forwarded;
     let observation = &mut record.observation;
     observation.status = head.status.as_u16();
     observation.endpoint = Some(upstream.key.address.clone());
     observation.retries = retries;
     observation.ttft = Some(first_byte.saturating_duration_since(record.started));
     observation.stream |= kind == AnswerKind::EventStream;
-    let length = crate::read::content_length(&head.headers);
     remove_hop_by_hop(&mut head.headers);
     for filters in plan.filters {
         change_headers(&mut head.headers, &filters.response_headers);
@@ -154,21 +152,6 @@ pub(crate) fn pass_on(forwarded: Forwarded, plan: Plan<'_>, mut record: Box<Reco
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
     response
-}
-
-fn kind(head: &response::Parts) -> AnswerKind {
-    if head.headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return AnswerKind::Opaque;
-    }
-    let kind = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    if kind.eq_ignore_ascii_case("text/event-stream") {
-        AnswerKind::EventStream
-    } else if kind.eq_ignore_ascii_case("application/json") {
-        AnswerKind::Json
-    } else {
-        AnswerKind::Opaque
-    }
 }
 
 impl Passing {

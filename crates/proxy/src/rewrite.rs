@@ -15,36 +15,44 @@ use crate::read::{ModelPlace, ReadBody};
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Removes what is for one connection only (RFC 9110, 7.6.1), and what `Connection` names.
+/// Whether a header is for one connection only (RFC 9110, 7.6.1), whatever `Connection` names.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// Removes what is for one connection only, and what `Connection` names.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            // `Connection: host` or `: content-length` would change what the request is.
-            .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-        headers.remove(header::CONNECTION);
+    // One look at the names that are there costs less than a search for each that may be.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
     }
-    for name in [
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        header::PROXY_AUTHENTICATE,
-        header::PROXY_AUTHORIZATION,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ] {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|name| !name.eq_ignore_ascii_case("keep-alive") && !name.eq_ignore_ascii_case("close"))
+        .filter_map(|name| name.parse().ok())
+        // `Connection: host` or `: content-length` would change what the request is.
+        .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
         headers.remove(name);
     }
 }
@@ -62,16 +70,46 @@ pub(crate) fn change_headers(headers: &mut HeaderMap, changes: &HeaderChanges) {
     }
 }
 
+/// Which headers that are looked for here a request has: found in one pass, since most have none of them.
+#[derive(Default)]
+struct Present {
+    host: bool,
+    expect: bool,
+    cookie: bool,
+    forwarded_for: bool,
+    forwarded_proto: bool,
+    forwarded_host: bool,
+}
+
+impl Present {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut present = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "host" => present.host = true,
+                "expect" => present.expect = true,
+                "cookie" => present.cookie = true,
+                "x-forwarded-for" => present.forwarded_for = true,
+                "x-forwarded-proto" => present.forwarded_proto = true,
+                "x-forwarded-host" => present.forwarded_host = true,
+                _ => {}
+            }
+        }
+        present
+    }
+}
+
 /// Where a request came from, for the endpoint to know.
-fn add_forwarded(headers: &mut HeaderMap, connection: &Connection, authority: &HeaderValue) {
-    let joined = headers.get(FORWARDED_FOR).and_then(|before| {
+fn add_forwarded(headers: &mut HeaderMap, present: &Present, connection: &Connection, authority: &HeaderValue) {
+    let before = if present.forwarded_for { headers.get(FORWARDED_FOR) } else { None };
+    let joined = before.and_then(|before| {
         HeaderValue::from_bytes(&[before.as_bytes(), b", ", connection.peer.as_bytes()].concat()).ok()
     });
     headers.insert(FORWARDED_FOR, joined.unwrap_or_else(|| connection.peer.clone()));
-    if !headers.contains_key(FORWARDED_PROTO) {
+    if !present.forwarded_proto {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if connection.tls { "https" } else { "http" }));
     }
-    if !headers.contains_key(FORWARDED_HOST) {
+    if !present.forwarded_host {
         headers.insert(FORWARDED_HOST, authority.clone());
     }
 }
@@ -121,10 +159,18 @@ pub(crate) fn head(
     // The client's connection put things there that are of no use on another.
     head.extensions.clear();
     remove_hop_by_hop(&mut head.headers);
-    head.headers.remove(header::EXPECT);
-    join_cookies(&mut head.headers);
-    add_forwarded(&mut head.headers, connection, &authority);
-    head.headers.insert(HOST, authority);
+    let present = Present::of(&head.headers);
+    if present.expect {
+        head.headers.remove(header::EXPECT);
+    }
+    if present.cookie {
+        join_cookies(&mut head.headers);
+    }
+    add_forwarded(&mut head.headers, &present, connection, &authority);
+    // Without an authority in the target, the header is where the authority was taken from.
+    if !present.host || head.uri.authority().is_some() {
+        head.headers.insert(HOST, authority);
+    }
     let mut target: Option<String> = None;
     for filters in filters {
         change_headers(&mut head.headers, &filters.request_headers);
@@ -146,8 +192,8 @@ pub(crate) fn head(
     }
 }
 
-/// The body for an endpoint, the same bytes but for the model's name; Content-Length follows.
-pub(crate) fn body(headers: &mut HeaderMap, read: &ReadBody, target: Option<&str>) -> ForwardBody {
+/// The body for an endpoint, the same bytes but for the model's name. Its length is told where it is sent.
+pub(crate) fn body(read: &ReadBody, target: Option<&str>) -> ForwardBody {
     if read.bytes.is_empty() {
         return ForwardBody::Empty;
     }
@@ -162,7 +208,6 @@ pub(crate) fn body(headers: &mut HeaderMap, read: &ReadBody, target: Option<&str
             splice::Spliced { length: read.bytes.len(), parts: vec![read.bytes.clone()] }
         }
     };
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(spliced.length));
     ForwardBody::Buffered(spliced.parts)
 }
 

@@ -91,7 +91,11 @@ impl<'a> Exchange<'a, '_> {
         let put_back = assigned.arm.answer_requested_model && assigned.target.is_some();
         let plan = Plan {
             filters: [&rule.filters, &assigned.arm.filters],
-            model: read.model.filter(|requested| put_back && Some(requested.as_str()) != assigned.target.map(|t| &**t)),
+            model: read
+                .model
+                .as_deref()
+                .filter(|requested| put_back && Some(*requested) != assigned.target.map(|target| &**target))
+                .map(str::to_owned),
             idle: rule.limits.idle,
             deadline: rule.limits.total.map(|limit| self.record.started + limit),
         };
@@ -169,7 +173,7 @@ impl<'a> Exchange<'a, '_> {
         let observation = &mut self.record.observation;
         observation.bytes_in = read.bytes.len() as u64;
         observation.stream = read.stream;
-        observation.requested_model = read.model.as_deref().map(Arc::from);
+        observation.requested_model.clone_from(&read.model);
         Ok(read)
     }
 
@@ -225,7 +229,7 @@ impl<'a> Exchange<'a, '_> {
             self.guard_path(rule)?;
         }
         if read.kept {
-            return Ok(rewrite::body(&mut self.head.headers, read, assigned.target.map(|target| &**target)));
+            return Ok(rewrite::body(read, assigned.target.map(|target| &**target)));
         }
         read::check_length(&self.head.headers, &rule.limits)?;
         let length = read::content_length(&self.head.headers);

@@ -7,9 +7,9 @@
 //! request does not grow with the number of routes.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use http::request::Parts;
 use http::{HeaderName, Method};
 use regex::Regex;

@@ -3,11 +3,11 @@
 //! Made by [`crate::compile`]; everything a request needs (regular expressions, hash tables, weights, merged limits)
 //! is built here, never per request.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use http::{HeaderName, HeaderValue};
 use tidegate_api::ObjectKey;
 use tidegate_api::inference::{AppProtocol, Criticality};
@@ -350,7 +350,7 @@ pub struct Endpoint {
 /// Which names clients may ask a pool for, and what becomes of them.
 #[derive(Debug, Default)]
 pub struct ModelTable {
-    /// By exact name.
+    /// By exact name. The keys are the operator's, so that a fast hash is safe: clients only look up.
     pub exact: HashMap<String, Arc<ModelRule>>,
     /// For every other request, with or without a `model` (an InferenceModelRewrite rule without matches).
     pub generic: Option<Arc<ModelRule>>,

@@ -9,8 +9,6 @@ mod output;
 
 use std::time::Duration;
 
-use serde::Serialize;
-
 pub(crate) use output::LogOutput;
 
 use crate::Observation;
@@ -20,63 +18,6 @@ const LONGEST_TEXT: usize = 256;
 /// Longest path in a line, in bytes.
 const LONGEST_PATH: usize = 1_024;
 
-/// A line; absent fields are unknown or do not apply.
-#[derive(Serialize)]
-struct Line<'a> {
-    time: &'a str,
-    request_id: &'a str,
-    listener: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    route: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    arm: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target_model: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    endpoint: Option<&'a str>,
-    method: &'static str,
-    path: &'a str,
-    status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    ended_by: &'static str,
-    stream: bool,
-    session: bool,
-    retries: u32,
-    duration_ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ttft_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gap_mean_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gap_max_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prompt_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    completion_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cached_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "is_false")]
-    tokens_estimated: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    finish_reason: Option<&'a str>,
-    bytes_in: u64,
-    bytes_out: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    redistributed_from: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    redistribution_reason: Option<&'static str>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
 /// Writes lines; keeps the text of the running second, since most lines share it.
 #[derive(Debug, Default)]
 pub(crate) struct LineWriter {
@@ -84,64 +25,129 @@ pub(crate) struct LineWriter {
 }
 
 impl LineWriter {
-    /// Appends the line of one request, with its line feed, to `out`.
+    /// Appends the line of one request, with its line feed, to `out`. Absent fields are unknown or do not apply.
     pub(crate) fn write(&mut self, observation: &Observation, out: &mut Vec<u8>) {
-        let time = self.time(observation.started_micros);
-        let line = Line {
-            time: &time,
-            request_id: cut(&observation.request_id, LONGEST_TEXT),
-            listener: &observation.listener,
-            route: observation.route.as_deref(),
-            rule: observation.rule,
-            arm: observation.arm.as_deref(),
-            model: observation.requested_model.as_deref().map(|model| cut(model, LONGEST_TEXT)),
-            target_model: observation.target_model.as_deref().map(|model| cut(model, LONGEST_TEXT)),
-            endpoint: observation.endpoint.as_deref(),
-            method: observation.method.word(),
-            path: cut(without_query(&observation.path), LONGEST_PATH),
-            status: observation.status,
-            reason: observation.reason.map(crate::Reason::word),
-            ended_by: observation.ended_by.word(),
-            stream: observation.stream,
-            session: observation.session,
-            retries: observation.retries,
-            duration_ms: milliseconds(observation.duration),
-            ttft_ms: observation.ttft.map(milliseconds),
-            gap_mean_ms: observation.gap_mean.map(milliseconds),
-            gap_max_ms: observation.gap_max.map(milliseconds),
-            prompt_tokens: observation.tokens.prompt,
-            completion_tokens: observation.tokens.completion,
-            cached_tokens: observation.tokens.cached,
-            tokens_estimated: observation.tokens.estimated,
-            finish_reason: observation.finish_reason.as_deref().map(|reason| cut(reason, LONGEST_TEXT)),
-            bytes_in: observation.bytes_in,
-            bytes_out: observation.bytes_out,
-            redistributed_from: observation.redistributed.as_ref().map(|given| &*given.from),
-            redistribution_reason: observation.redistributed.as_ref().map(|given| given.reason.word()),
-        };
-        let before = out.len();
-        if serde_json::to_writer(&mut *out, &line).is_ok() {
-            out.push(b'\n');
-        } else {
-            out.truncate(before);
+        out.extend_from_slice(b"{\"time\":\"");
+        self.time(observation.started_micros, out);
+        out.push(b'"');
+        let mut line = Line { out };
+        line.text(",\"request_id\":", cut(&observation.request_id, LONGEST_TEXT));
+        line.text(",\"listener\":", &observation.listener);
+        line.maybe_text(",\"route\":", observation.route.as_deref());
+        line.maybe_number(",\"rule\":", observation.rule.map(|rule| rule as u64));
+        line.maybe_text(",\"arm\":", observation.arm.as_deref());
+        line.maybe_text(",\"model\":", observation.requested_model.as_deref());
+        line.maybe_text(",\"target_model\":", observation.target_model.as_deref());
+        line.maybe_text(",\"endpoint\":", observation.endpoint.as_deref());
+        line.word(",\"method\":", observation.method.word());
+        line.text(",\"path\":", cut(without_query(&observation.path), LONGEST_PATH));
+        line.number(",\"status\":", observation.status.into());
+        line.maybe_word(",\"reason\":", observation.reason.map(crate::Reason::word));
+        line.word(",\"ended_by\":", observation.ended_by.word());
+        line.truth(",\"stream\":", observation.stream);
+        line.truth(",\"session\":", observation.session);
+        line.number(",\"retries\":", observation.retries.into());
+        line.milliseconds(",\"duration_ms\":", Some(observation.duration));
+        line.milliseconds(",\"ttft_ms\":", observation.ttft);
+        line.milliseconds(",\"gap_mean_ms\":", observation.gap_mean);
+        line.milliseconds(",\"gap_max_ms\":", observation.gap_max);
+        line.maybe_number(",\"prompt_tokens\":", observation.tokens.prompt);
+        line.maybe_number(",\"completion_tokens\":", observation.tokens.completion);
+        line.maybe_number(",\"cached_tokens\":", observation.tokens.cached);
+        if observation.tokens.estimated {
+            line.truth(",\"tokens_estimated\":", true);
         }
+        line.maybe_text(",\"finish_reason\":", observation.finish_reason.as_deref());
+        line.number(",\"bytes_in\":", observation.bytes_in);
+        line.number(",\"bytes_out\":", observation.bytes_out);
+        if let Some(given) = &observation.redistributed {
+            line.text(",\"redistributed_from\":", &given.from);
+            line.word(",\"redistribution_reason\":", given.reason.word());
+        }
+        out.extend_from_slice(b"}\n");
     }
 
     /// RFC 3339 in UTC with microseconds.
-    fn time(&mut self, micros: u64) -> String {
+    fn time(&mut self, micros: u64, out: &mut Vec<u8>) {
         let micros = i64::try_from(micros).unwrap_or(0);
         let second = micros.div_euclid(1_000_000);
         if self.second.as_ref().is_none_or(|(kept, _)| *kept != second) {
             let text = jiff::Timestamp::from_second(second).unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%S");
             self.second = Some((second, text.to_string()));
         }
-        let text = self.second.as_ref().map_or("", |(_, text)| text);
-        format!("{text}.{:06}Z", micros.rem_euclid(1_000_000))
+        out.extend_from_slice(self.second.as_ref().map_or("", |(_, text)| text).as_bytes());
+        out.push(b'.');
+        // The leading 1 keeps the zeros.
+        let padded = micros.rem_euclid(1_000_000).unsigned_abs() + 1_000_000;
+        out.extend_from_slice(itoa::Buffer::new().format(padded).as_bytes().get(1..).unwrap_or_default());
+        out.push(b'Z');
     }
 }
 
-fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
+/// A line that is being written. Keys come with the punctuation around them: a general serializer escapes each of them
+/// anew for each request.
+struct Line<'a> {
+    out: &'a mut Vec<u8>,
+}
+
+impl Line<'_> {
+    /// A word of ours, which needs no escapes.
+    fn word(&mut self, key: &'static str, word: &'static str) {
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.push(b'"');
+        self.out.extend_from_slice(word.as_bytes());
+        self.out.push(b'"');
+    }
+
+    fn maybe_word(&mut self, key: &'static str, word: Option<&'static str>) {
+        if let Some(word) = word {
+            self.word(key, word);
+        }
+    }
+
+    fn text(&mut self, key: &'static str, text: &str) {
+        self.out.extend_from_slice(key.as_bytes());
+        if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+            self.out.push(b'"');
+            self.out.extend_from_slice(text.as_bytes());
+            self.out.push(b'"');
+        } else if serde_json::to_writer(&mut *self.out, text).is_err() {
+            self.out.extend_from_slice(b"null");
+        }
+    }
+
+    fn maybe_text(&mut self, key: &'static str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.text(key, cut(text, LONGEST_TEXT));
+        }
+    }
+
+    fn number(&mut self, key: &'static str, number: u64) {
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    }
+
+    fn maybe_number(&mut self, key: &'static str, number: Option<u64>) {
+        if let Some(number) = number {
+            self.number(key, number);
+        }
+    }
+
+    fn truth(&mut self, key: &'static str, truth: bool) {
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(if truth { b"true" } else { b"false" });
+    }
+
+    /// Milliseconds with three decimals, to the nearest microsecond.
+    fn milliseconds(&mut self, key: &'static str, duration: Option<Duration>) {
+        let Some(duration) = duration else { return };
+        let micros = u64::try_from((duration.as_nanos() + 500) / 1_000).unwrap_or(u64::MAX);
+        self.number(key, micros / 1_000);
+        self.out.push(b'.');
+        // The leading 1 keeps the zeros.
+        let decimals = micros % 1_000 + 1_000;
+        self.out.extend_from_slice(itoa::Buffer::new().format(decimals).as_bytes().get(1..).unwrap_or_default());
+    }
 }
 
 fn without_query(path: &str) -> &str {

@@ -5,10 +5,10 @@
 //! `/v1/models` gives are labels, and only so many of them; every other name counts as `other`. The binary sets the
 //! list at each reload and each poll; this module decides nothing about routing.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use foldhash::{HashSet, HashSetExt as _};
 use parking_lot::Mutex;
 
 /// Most model names that ever become label values in one process, [`OTHER`] among them.

@@ -81,6 +81,11 @@ impl JsonReader {
         self.expects_key = false;
     }
 
+    /// A whole text was read by other means.
+    pub(super) fn complete(&mut self) {
+        self.state = State::Complete;
+    }
+
     /// One value passed, whole, and nothing behind it.
     pub(super) fn is_complete(&self) -> bool {
         self.state == State::Complete

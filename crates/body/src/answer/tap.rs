@@ -4,7 +4,7 @@
 
 use super::events::{EventLines, EventSink};
 use super::json::{JsonReader, Listener, Text};
-use super::{AnswerKind, AnswerSummary, FirstEvent};
+use super::{AnswerKind, AnswerSummary, FirstEvent, whole};
 use crate::json_string::unescape;
 
 /// Looks at the first bytes of an event stream. Comments and empty events are skipped.
@@ -134,8 +134,16 @@ impl Payload {
         for (slot, byte) in self.head.iter_mut().skip(self.length).zip(bytes) {
             *slot = *byte;
         }
+        let first = self.length == 0;
         self.length = self.length.saturating_add(bytes.len());
-        self.reader.feed(bytes, 0, &mut self.tracker);
+        match if first { whole::facts(bytes) } else { None } {
+            Some(facts) => {
+                self.tracker.facts = facts;
+                self.tracker.ended = true;
+                self.reader.complete();
+            }
+            None => self.reader.feed(bytes, 0, &mut self.tracker),
+        }
     }
 
     /// The line break between two lines of data; behind the last one it changes nothing.
@@ -159,14 +167,14 @@ impl Payload {
 }
 
 /// What one JSON text said.
-#[derive(Debug, Default)]
-struct Facts {
-    prompt_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
-    cached_tokens: Option<u64>,
-    finish_reason: Option<String>,
-    content: bool,
-    error: Option<Option<u16>>,
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) prompt_tokens: Option<u64>,
+    pub(super) completion_tokens: Option<u64>,
+    pub(super) cached_tokens: Option<u64>,
+    pub(super) finish_reason: Option<String>,
+    pub(super) content: bool,
+    pub(super) error: Option<Option<u16>>,
 }
 
 impl Facts {
@@ -241,7 +249,7 @@ impl Member {
 
 /// Depths at which something asked for can stand: a tool call stands at 5.
 const DEPTHS: usize = 6;
-const FINISH_REASON_CHARACTERS: usize = 64;
+pub(super) const FINISH_REASON_CHARACTERS: usize = 64;
 
 /// Follows one JSON text from place to place.
 #[derive(Debug, Default)]

@@ -4,9 +4,9 @@
 //! servers refuse inside a 200 stream, and the text of a 500.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{StatusCode, response};
-use tidegate_body::answer::{FirstEvent, first_event};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode, response};
+use tidegate_body::answer::{AnswerKind, FirstEvent, first_event};
 
 use crate::upstream::answer::{AnswerFault, AnswerStream};
 
@@ -33,6 +33,9 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Peeked {
     pub(crate) head: response::Parts,
+    pub(crate) kind: AnswerKind,
+    /// Content-Length.
+    pub(crate) length: Option<u64>,
     pub(crate) first: Bytes,
     /// `None` when `first` is all.
     pub(crate) body: Option<AnswerStream>,
@@ -55,14 +58,15 @@ pub(crate) async fn peek(
     } else {
         Verdict::Pass
     };
-    let mut peeked = Peeked { head, first: Bytes::new(), body: Some(body), verdict };
+    let (kind, length) = described(&head.headers);
+    let mut peeked = Peeked { head, kind, length, first: Bytes::new(), body: Some(body), verdict };
     if status == StatusCode::INTERNAL_SERVER_ERROR {
         peeked.gather(|seen| seen.len() >= ERROR_BYTES).await?;
         let seen = peeked.first.get(..ERROR_BYTES).unwrap_or(&peeked.first);
         if GONE.iter().any(|text| seen.windows(text.len()).any(|window| window == *text)) {
             peeked.verdict = Verdict::Broken;
         }
-    } else if inference && status == StatusCode::OK && is_event_stream(&peeked.head) {
+    } else if inference && status == StatusCode::OK && kind == AnswerKind::EventStream {
         peeked.gather(|seen| seen.len() >= EVENT_BYTES || first_event(seen) != FirstEvent::Incomplete).await?;
         match first_event(&peeked.first) {
             FirstEvent::Error { code: Some(500) } => peeked.verdict = Verdict::Broken,
@@ -105,9 +109,28 @@ impl Peeked {
     }
 }
 
-fn is_event_stream(head: &response::Parts) -> bool {
-    let plain =
-        head.headers.get(CONTENT_ENCODING).is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-    let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    plain && kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
+/// What the head says of the body: how it is read, and how long it is where that is known.
+fn described(headers: &HeaderMap) -> (AnswerKind, Option<u64>) {
+    let (mut kind, mut length, mut encoded) = (AnswerKind::Opaque, None, false);
+    // One pass: three searches cost more than a look at the few headers that an answer has.
+    for (name, value) in headers {
+        match *name {
+            CONTENT_TYPE => kind = kind_of(value),
+            CONTENT_LENGTH => length = value.to_str().ok().and_then(|length| length.trim().parse().ok()),
+            CONTENT_ENCODING => encoded = !value.as_bytes().eq_ignore_ascii_case(b"identity"),
+            _ => {}
+        }
+    }
+    (if encoded { AnswerKind::Opaque } else { kind }, length)
+}
+
+fn kind_of(value: &HeaderValue) -> AnswerKind {
+    let kind = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if kind.eq_ignore_ascii_case(b"text/event-stream") {
+        AnswerKind::EventStream
+    } else if kind.eq_ignore_ascii_case(b"application/json") {
+        AnswerKind::Json
+    } else {
+        AnswerKind::Opaque
+    }
 }

@@ -152,6 +152,8 @@ impl Outgoing {
         };
         let mut request = Request::from_parts(self.head.clone(), body);
         *request.version_mut() = Version::HTTP_2;
+        // hyper says the length that the body has.
+        request.headers_mut().remove(header::CONTENT_LENGTH);
         if let Some(host) = request.headers_mut().remove(header::HOST) {
             let mut parts = std::mem::take(request.uri_mut()).into_parts();
             parts.scheme = Some(http::uri::Scheme::HTTP);

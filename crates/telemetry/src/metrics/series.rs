@@ -3,9 +3,9 @@
 //! Looking a series up in each of a dozen families would hash the same few names a dozen times a request; here they
 //! are hashed once. A handle is made at its first use, so that a scrape shows no series that never happened.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 

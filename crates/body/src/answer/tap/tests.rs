@@ -245,3 +245,68 @@ proptest! {
         prop_assert_eq!(summary.error.is_some(), error);
     }
 }
+
+/// What the shortcut gives must be what the reader gives that takes a byte at a time.
+fn agrees(text: &[u8]) {
+    let Some(facts) = super::whole::facts(text) else { return };
+    let mut payload = Payload::new();
+    for byte in text {
+        payload.reader.feed(&[*byte], 0, &mut payload.tracker);
+    }
+    assert_eq!(payload.facts(), Some(&facts), "{}", String::from_utf8_lossy(text));
+}
+
+#[test]
+fn the_shortcut_takes_plain_answers_and_leaves_odd_ones() {
+    let usage = r#""usage":{"prompt_tokens":7,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":2}}"#;
+    for (text, taken) in [
+        (format!(r#"{{"choices":[{{"message":{{"content":"a}}\"]"}},"finish_reason":"stop"}}],{usage},"error":null}}"#), true),
+        (r#" {"choices" : [ {"delta":{"content":"x","tool_calls":null},"finish_reason":null} ]} "#.to_owned(), true),
+        (r#"{"object":"chat.completion.chunk","choices":[],"usage":null,"code":5}"#.to_owned(), true),
+        (r#"{"choices":[1,{"text":""}],"usage":{"prompt_tokens":1.5,"completion_tokens":"x"}}"#.to_owned(), true),
+        (r#"{"error":{"code":503}}"#.to_owned(), false),
+        (r#"{"object":"error","code":404}"#.to_owned(), false),
+        (r#"{"us\u0061ge":{"prompt_tokens":1}}"#.to_owned(), false),
+        (r#"{"choices":[{"delta":{"tool_calls":[{}]}}]}"#.to_owned(), false),
+        (r#"{"a":1}{}"#.to_owned(), false),
+        (r#"{"a":[1}}"#.to_owned(), false),
+        (r#"[{"usage":{}}]"#.to_owned(), false),
+        (r#"{"a":nullx}"#.to_owned(), false),
+    ] {
+        assert_eq!(super::whole::facts(text.as_bytes()).is_some(), taken, "{text}");
+        agrees(text.as_bytes());
+    }
+}
+
+fn jsonish() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("null".to_owned()), Just("true".to_owned()), Just("12".to_owned()), Just("-1.5e3".to_owned()), Just("\"x\"".to_owned()),
+        Just("\"\"".to_owned()), Just("\"\\\"\\u0041\"".to_owned()), Just("nul".to_owned()), Just("\"error\"".to_owned()), Just("\"stop\"".to_owned()),
+    ];
+    leaf.prop_recursive(5, 40, 5, |inner| {
+        let key = prop::sample::select(vec![
+            "choices", "usage", "error", "object", "code", "prompt_tokens", "completion_tokens", "prompt_tokens_details",
+            "cached_tokens", "delta", "text", "finish_reason", "content", "refusal", "tool_calls", "other", "us\\u0061ge",
+        ]);
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(|items| format!("[{}]", items.join(", "))),
+            prop::collection::vec((key, inner), 0..5).prop_map(|members| {
+                let members: Vec<String> = members.iter().map(|(key, value)| format!("\"{key}\": {value}")).collect();
+                format!("{{{}}}", members.join(","))
+            }),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3_000))]
+    #[test]
+    fn the_shortcut_and_the_reader_agree(text in jsonish(), damage in prop::option::weighted(0.3, (any::<usize>(), any::<u8>()))) {
+        let mut bytes = text.into_bytes();
+        if let Some((at, byte)) = damage {
+            let at = at % bytes.len();
+            bytes[at] = byte;
+        }
+        agrees(&bytes);
+    }
+}
