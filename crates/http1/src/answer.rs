@@ -92,8 +92,7 @@ fn parse(buffer: &mut BytesMut, length: usize) -> Result<(Version, response::Par
     head.status = answer.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(HeadFault::Syntax("status"))?;
     head.headers.reserve(answer.headers.len());
     for header in answer.headers.iter() {
-        let name =
-            HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| HeadFault::Syntax("a header's name"))?;
+        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| HeadFault::Syntax("a header's name"))?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(header.value))
             .map_err(|_| HeadFault::Syntax("a header's value"))?;
         head.headers.append(name, value);
@@ -108,9 +107,8 @@ fn answer(version: Version, head: response::Parts, method: &Method) -> Result<An
     let length = content_length(&head.headers)?;
     // RFC 9112, 6.1 and 6.3: with both, and with chunks in HTTP/1.0, the connection's further bytes are in doubt.
     let doubtful = coded && (length.is_some() || version == Version::HTTP_10);
-    let bodiless = *method == Method::HEAD
-        || head.status == StatusCode::NO_CONTENT
-        || head.status == StatusCode::NOT_MODIFIED;
+    let bodiless =
+        *method == Method::HEAD || head.status == StatusCode::NO_CONTENT || head.status == StatusCode::NOT_MODIFIED;
     let content = match (bodiless, coded, length) {
         (true, _, _) | (_, false, Some(0)) => Content::None,
         (_, true, _) => Content::Chunked,
@@ -149,9 +147,9 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HeadFault> {
 fn is_kept(version: Version, headers: &HeaderMap) -> bool {
     let says = |word: &[u8]| {
         let values = headers.get_all(CONNECTION).iter();
-        values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).any(|named| {
-            named.trim_ascii().eq_ignore_ascii_case(word)
-        })
+        values
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .any(|named| named.trim_ascii().eq_ignore_ascii_case(word))
     };
     !says(b"close") && (version == Version::HTTP_11 || says(b"keep-alive"))
 }

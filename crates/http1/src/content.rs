@@ -55,9 +55,16 @@ enum State {
     Length(u64),
     UntilClose,
     /// In a chunk's size line; how many digits have come.
-    Size { size: u64, digits: u8 },
-    Extension { size: u64 },
-    SizeEnd { size: u64 },
+    Size {
+        size: u64,
+        digits: u8,
+    },
+    Extension {
+        size: u64,
+    },
+    SizeEnd {
+        size: u64,
+    },
     Data(u64),
     DataEnd,
     DataEnded,
@@ -234,8 +241,8 @@ impl Decoder {
         let mut trailers = HeaderMap::with_capacity(headers.len());
         for header in headers {
             let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| ContentFault::Trailers)?;
-            let value = HeaderValue::from_maybe_shared(bytes.slice_ref(header.value))
-                .map_err(|_| ContentFault::Trailers)?;
+            let value =
+                HeaderValue::from_maybe_shared(bytes.slice_ref(header.value)).map_err(|_| ContentFault::Trailers)?;
             trailers.append(name, value);
         }
         self.state = State::End;

@@ -19,8 +19,14 @@ pub enum RequestLength {
 const AROUND: usize = 4;
 
 /// Writes a request's head. Its target is origin-form, its headers go as they are but for Content-Length,
-/// Transfer-Encoding and Connection, which follow from `length`; HTTP/1.1 keeps connections by itself.
-pub fn write_head(head: &request::Parts, length: RequestLength, out: &mut BytesMut) {
+/// Transfer-Encoding and Connection, which follow from `length`; HTTP/1.1 keeps connections by itself. `more` are headers
+/// that the map does not have, valid in name and value.
+pub fn write_head<'a>(
+    head: &request::Parts,
+    more: impl Iterator<Item = (&'static str, &'a [u8])>,
+    length: RequestLength,
+    out: &mut BytesMut,
+) {
     let target = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let headers: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + AROUND).sum();
     out.reserve(head.method.as_str().len() + target.len() + headers + 64);
@@ -32,6 +38,9 @@ pub fn write_head(head: &request::Parts, length: RequestLength, out: &mut BytesM
         if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING && *name != CONNECTION {
             write_header(name.as_str(), value.as_bytes(), out);
         }
+    }
+    for (name, value) in more {
+        write_header(name, value, out);
     }
     match length {
         RequestLength::Exact(length) => {
@@ -83,7 +92,7 @@ mod tests {
     fn written(builder: http::request::Builder, length: RequestLength) -> String {
         let (head, ()) = builder.body(()).unwrap().into_parts();
         let mut out = BytesMut::new();
-        write_head(&head, length, &mut out);
+        write_head(&head, std::iter::empty(), length, &mut out);
         String::from_utf8(out.to_vec()).unwrap()
     }
 
@@ -105,11 +114,16 @@ mod tests {
     }
 
     #[test]
+    fn further_headers_come_behind_those_of_the_map() {
+        let (head, ()) = Request::get("/").header("a", "1").body(()).unwrap().into_parts();
+        let mut out = BytesMut::new();
+        write_head(&head, [("b", &b"2"[..])].into_iter(), RequestLength::Empty, &mut out);
+        assert_eq!(out, "GET / HTTP/1.1\r\na: 1\r\nb: 2\r\n\r\n");
+    }
+
+    #[test]
     fn a_length_of_nothing_is_said_where_a_body_is_expected() {
-        assert_eq!(
-            written(Request::post("/"), RequestLength::Empty),
-            "POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n"
-        );
+        assert_eq!(written(Request::post("/"), RequestLength::Empty), "POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n");
         for builder in [Request::get("/"), Request::delete("/"), Request::head("/")] {
             assert!(!written(builder, RequestLength::Empty).contains("content-length"));
         }

@@ -77,9 +77,15 @@ const STEMS: &[&str] = &[
 /// How often a path is decoded at most; what is still encoded then is refused.
 const ROUNDS: usize = 8;
 
+/// What nearly every request asks for. None of them is administrative, as they stand, under any rule below.
+const USUAL: [&str; 5] = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/models"];
+
 /// Whether a path may not go through. `allowed` are paths that the route opens, already normalised; those that load or
 /// unload adapters are never opened.
 pub(crate) fn is_refused(path: &str, allowed: &[String]) -> bool {
+    if USUAL.contains(&path) {
+        return false;
+    }
     let Some(path) = normalised(path) else { return true };
     if path.rsplit('/').next().is_some_and(|segment| segment.contains("_lora_adapter")) {
         return true;
@@ -144,6 +150,14 @@ mod tests {
     #[test]
     fn the_list_is_sorted_for_its_search() {
         assert!(PATHS.is_sorted());
+    }
+
+    #[test]
+    fn usual_paths_are_what_the_rules_would_let_through() {
+        for path in USUAL {
+            assert!(normalised(path).is_some_and(|same| same == path && !is_administrative(&same)), "{path}");
+            assert!(!path.contains("_lora_adapter"));
+        }
     }
 
     #[test]

@@ -17,10 +17,10 @@ use tidegate_telemetry::observation::EjectionReason;
 use tokio::time::{Instant, sleep_until};
 
 use crate::active::ActivePool;
-use crate::upstream::Upstream;
 use crate::upstream::answer::AnswerStream;
 use crate::upstream::body::Streaming;
 use crate::upstream::outgoing::{Outgoing, OutgoingBody};
+use crate::upstream::{CameFrom, Upstream};
 
 mod attempt;
 mod budget;
@@ -42,6 +42,8 @@ pub struct Forwarding<'a> {
     pub budget: &'a Arc<BudgetState>,
     /// The head, all filters applied, hop-by-hop headers removed, origin-form target, Host set.
     pub head: http::request::Parts,
+    /// Where it came from.
+    pub came_from: CameFrom,
     /// The body.
     pub body: ForwardBody,
     /// The target model.
@@ -148,7 +150,7 @@ struct Passable {
 /// # Errors
 /// No endpoint gave an answer that can be passed on.
 pub async fn forward(forwarding: Forwarding<'_>) -> Result<Forwarded, ForwardError> {
-    let Forwarding { pool, rule, budget, mut head, body, model, stream, deadline } = forwarding;
+    let Forwarding { pool, rule, budget, mut head, came_from, body, model, stream, deadline } = forwarding;
     if let PickerSource::Unavailable(why) = &pool.pool.picker {
         return Err(refused(Reason::PickerUnavailable, why.clone()));
     }
@@ -159,7 +161,7 @@ pub async fn forward(forwarding: Forwarding<'_>) -> Result<Forwarded, ForwardErr
         budget,
         model,
         terms: Terms { rule, kind: pool.pool.kind, stream, deadline },
-        outgoing: outgoing(head, body, rule),
+        outgoing: outgoing(head, came_from, body, rule),
         tried: Vec::new(),
         retries: 0,
         connections_left: rule.retry.connection_attempts,
@@ -326,7 +328,7 @@ impl Passable {
     }
 }
 
-fn outgoing(head: http::request::Parts, body: ForwardBody, rule: &Rule) -> Outgoing {
+fn outgoing(head: http::request::Parts, came_from: CameFrom, body: ForwardBody, rule: &Rule) -> Outgoing {
     let body = match body {
         ForwardBody::Empty => OutgoingBody::Empty,
         ForwardBody::Buffered(parts) => OutgoingBody::Kept(parts),
@@ -335,7 +337,7 @@ fn outgoing(head: http::request::Parts, body: ForwardBody, rule: &Rule) -> Outgo
             OutgoingBody::Once(Some(Box::new(Streaming::new(body, limit, length, deadline))))
         }
     };
-    Outgoing::new(head, body)
+    Outgoing::new(head, came_from, body)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::active::{Active, ActivePool};
 use crate::connection::Connection;
 use crate::forward::{BudgetState, ForwardBody, Forwarding, forward};
 use crate::read::ReadBody;
+use crate::upstream::CameFrom;
 use crate::{assign, rewrite};
 
 /// Copies under way at most.
@@ -47,6 +48,7 @@ struct Copy {
     rule: Arc<Rule>,
     budget: Arc<BudgetState>,
     head: request::Parts,
+    came_from: CameFrom,
     body: ForwardBody,
     model: Option<String>,
     stream: bool,
@@ -104,7 +106,7 @@ fn is_drawn(mirror: &Mirror) -> bool {
 fn copy(pool: &Arc<ActivePool>, arm_filters: &Filters, connection: &Connection, original: &Original<'_>) -> Copy {
     let mut head = original.head.clone();
     let filters = [&original.rule.filters, arm_filters];
-    rewrite::head(&mut head, filters, original.prefix_length, original.authority.clone(), connection);
+    let came_from = rewrite::head(&mut head, filters, original.prefix_length, original.authority.clone(), connection);
     let asked = original.read.model.as_deref();
     let session = assign::session(&original.head.headers);
     let target = pool.pool.models.rule(asked).and_then(|rule| assign::target(rule, session)).map(|target| &**target);
@@ -114,6 +116,7 @@ fn copy(pool: &Arc<ActivePool>, arm_filters: &Filters, connection: &Connection, 
         budget: original.budget.clone(),
         body: rewrite::body(original.read, target),
         head,
+        came_from,
         model: target.or(asked).map(str::to_owned),
         stream: original.read.stream,
     }
@@ -128,6 +131,7 @@ impl Copy {
             rule: &self.rule,
             budget: &self.budget,
             head: self.head,
+            came_from: self.came_from,
             body: self.body,
             model: self.model.as_deref(),
             stream: self.stream,

@@ -214,6 +214,10 @@ async fn gather(incoming: &mut Incoming, limits: &Limits) -> Result<Bytes, Refus
                 joined = Some(all);
             }
         }
+        // Where the length is known the end is not waited for: it comes in a turn of its own.
+        if incoming.is_end_stream() {
+            break;
+        }
     }
     Ok(joined.map_or(first, BytesMut::freeze))
 }

@@ -109,7 +109,8 @@ pub(crate) fn own(
 
 /// An endpoint's answer.
 pub(crate) fn pass_on(forwarded: Forwarded, plan: Plan<'_>, mut record: Box<Record>) -> Response<AnswerBody> {
-    let Forwarded { mut head, kind, length, first, complete, body, first_byte, reservation, upstream, retries, holds } = forwarded;
+    let Forwarded { mut head, kind, length, first, complete, body, first_byte, reservation, upstream, retries, holds } =
+        forwarded;
     let observation = &mut record.observation;
     observation.status = head.status.as_u16();
     observation.endpoint = Some(upstream.key.address.clone());
@@ -215,7 +216,8 @@ impl Passing {
 
     /// Whether every byte of the answer went on.
     fn is_done(&self) -> bool {
-        let nothing_held = self.cutting.is_none() && self.first.is_empty() && self.ready.is_empty() && self.trailers.is_none();
+        let nothing_held =
+            self.cutting.is_none() && self.first.is_empty() && self.ready.is_empty() && self.trailers.is_none();
         nothing_held && self.body.as_ref().is_none_or(|body| self.replacer.is_none() && body.is_end())
     }
 

@@ -11,10 +11,9 @@ use tidegate_routing::snapshot::{Filters, HeaderChanges, PathRewrite};
 use crate::connection::Connection;
 use crate::forward::ForwardBody;
 use crate::read::{ModelPlace, ReadBody};
+use crate::upstream::CameFrom;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Whether a header is for one connection only (RFC 9110, 7.6.1), whatever `Connection` names.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -99,18 +98,19 @@ impl Present {
     }
 }
 
-/// Where a request came from, for the endpoint to know.
-fn add_forwarded(headers: &mut HeaderMap, present: &Present, connection: &Connection, authority: &HeaderValue) {
+/// Where a request came from, as far as its headers do not say it yet.
+fn came_from(headers: &mut HeaderMap, present: &Present, connection: &Connection, authority: &HeaderValue) -> CameFrom {
     let before = if present.forwarded_for { headers.get(FORWARDED_FOR) } else { None };
     let joined = before.and_then(|before| {
         HeaderValue::from_bytes(&[before.as_bytes(), b", ", connection.peer.as_bytes()].concat()).ok()
     });
-    headers.insert(FORWARDED_FOR, joined.unwrap_or_else(|| connection.peer.clone()));
-    if !present.forwarded_proto {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if connection.tls { "https" } else { "http" }));
+    if present.forwarded_for {
+        headers.insert(FORWARDED_FOR, joined.unwrap_or_else(|| connection.peer.clone()));
     }
-    if !present.forwarded_host {
-        headers.insert(FORWARDED_HOST, authority.clone());
+    CameFrom {
+        address: (!present.forwarded_for).then(|| connection.peer.clone()),
+        protocol: (!present.forwarded_proto).then_some(if connection.tls { "https" } else { "http" }),
+        host: (!present.forwarded_host).then(|| authority.clone()),
     }
 }
 
@@ -147,14 +147,14 @@ fn with_slash(path: &str) -> String {
     if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
 }
 
-/// Makes a head ready for an endpoint: `filters` are the rule's, then the arm's.
+/// Makes a head ready for an endpoint: `filters` are the rule's, then the arm's. Gives what is to be said beside it.
 pub(crate) fn head(
     head: &mut request::Parts,
     filters: [&Filters; 2],
     prefix_length: usize,
     authority: HeaderValue,
     connection: &Connection,
-) {
+) -> CameFrom {
     head.version = Version::HTTP_11;
     // The client's connection put things there that are of no use on another.
     head.extensions.clear();
@@ -166,7 +166,11 @@ pub(crate) fn head(
     if present.cookie {
         join_cookies(&mut head.headers);
     }
-    add_forwarded(&mut head.headers, &present, connection, &authority);
+    let mut came_from = came_from(&mut head.headers, &present, connection, &authority);
+    if filters.iter().any(|filters| !filters.request_headers.is_empty()) {
+        // A filter may change or remove these too.
+        std::mem::take(&mut came_from).put_into(&mut head.headers);
+    }
     // Without an authority in the target, the header is where the authority was taken from.
     if !present.host || head.uri.authority().is_some() {
         head.headers.insert(HOST, authority);
@@ -190,6 +194,7 @@ pub(crate) fn head(
         let path = head.uri.path_and_query().cloned();
         head.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
     }
+    came_from
 }
 
 /// The body for an endpoint, the same bytes but for the model's name. Its length is told where it is sent.

@@ -22,6 +22,7 @@ use crate::observe::Record;
 use crate::read::ReadBody;
 use crate::respond::{AnswerBody, Plan};
 use crate::table::{Routed, Table, TableListener};
+use crate::upstream::CameFrom;
 use crate::{admin_path, guard, mirror, models, read, redirect, respond, rewrite};
 
 /// Serves one request, from its head to the beginning of its answer; the answer's body does the rest.
@@ -221,23 +222,25 @@ impl<'a> Exchange<'a, '_> {
         matched: &Matched<'_>,
         guarded: Guarded,
         read: &ReadBody,
-    ) -> Result<ForwardBody, Refusal> {
+    ) -> Result<(CameFrom, ForwardBody), Refusal> {
         let filters = [&rule.filters, &assigned.arm.filters];
-        rewrite::head(&mut self.head, filters, matched.prefix_length, guarded.authority, self.connection);
+        let came_from =
+            rewrite::head(&mut self.head, filters, matched.prefix_length, guarded.authority, self.connection);
         // A prefix that was cut off may have hidden an operators' path.
         if filters.iter().any(|filters| filters.rewrite.is_some()) {
             self.guard_path(rule)?;
         }
         if read.kept {
-            return Ok(rewrite::body(read, assigned.target.map(|target| &**target)));
+            return Ok((came_from, rewrite::body(read, assigned.target.map(|target| &**target))));
         }
         read::check_length(&self.head.headers, &rule.limits)?;
         let length = read::content_length(&self.head.headers);
         self.record.observation.bytes_in = length.unwrap_or_default();
-        match self.body.take().filter(|body| !body.is_end_stream()) {
-            Some(body) => Ok(ForwardBody::Streaming { body, limit: rule.limits.body_bytes, length }),
-            None => Ok(ForwardBody::Empty),
-        }
+        let body = match self.body.take().filter(|body| !body.is_end_stream()) {
+            Some(body) => ForwardBody::Streaming { body, limit: rule.limits.body_bytes, length },
+            None => ForwardBody::Empty,
+        };
+        Ok((came_from, body))
     }
 
     /// The answer of an endpoint.
@@ -246,7 +249,7 @@ impl<'a> Exchange<'a, '_> {
         listener: &TableListener,
         rule: &Rule,
         assigned: &Assigned<'_>,
-        body: ForwardBody,
+        (came_from, body): (CameFrom, ForwardBody),
         read: &ReadBody,
     ) -> Result<Forwarded, Refusal> {
         let (head, ()) = Request::new(()).into_parts();
@@ -255,6 +258,7 @@ impl<'a> Exchange<'a, '_> {
             rule,
             budget: &listener.budget,
             head: std::mem::replace(&mut self.head, head),
+            came_from,
             body,
             model: assigned.target.map(|target| &**target).or(read.model.as_deref()),
             stream: read.stream,

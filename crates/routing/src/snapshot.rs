@@ -177,6 +177,13 @@ pub struct HeaderChanges {
     pub remove: Vec<HeaderName>,
 }
 
+impl HeaderChanges {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+    }
+}
+
 /// `requestRedirect`.
 #[derive(Clone, Debug)]
 pub struct Redirect {

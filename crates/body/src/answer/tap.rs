@@ -4,6 +4,7 @@
 
 use super::events::{EventLines, EventSink};
 use super::json::{JsonReader, Listener, Text};
+use super::whole::Interest;
 use super::{AnswerKind, AnswerSummary, FirstEvent, whole};
 use crate::json_string::unescape;
 
@@ -136,13 +137,13 @@ impl Payload {
         }
         let first = self.length == 0;
         self.length = self.length.saturating_add(bytes.len());
-        match if first { whole::facts(bytes) } else { None } {
-            Some(facts) => {
-                self.tracker.facts = facts;
-                self.tracker.ended = true;
-                self.reader.complete();
+        if !first || !whole::read(bytes, &mut self.tracker) {
+            if first {
+                self.tracker = Tracker::default();
             }
-            None => self.reader.feed(bytes, 0, &mut self.tracker),
+            self.reader.feed(bytes, 0, &mut self.tracker);
+        } else {
+            self.reader.complete();
         }
     }
 
@@ -168,13 +169,13 @@ impl Payload {
 
 /// What one JSON text said.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Facts {
-    pub(super) prompt_tokens: Option<u64>,
-    pub(super) completion_tokens: Option<u64>,
-    pub(super) cached_tokens: Option<u64>,
-    pub(super) finish_reason: Option<String>,
-    pub(super) content: bool,
-    pub(super) error: Option<Option<u16>>,
+struct Facts {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    cached_tokens: Option<u64>,
+    finish_reason: Option<String>,
+    content: bool,
+    error: Option<Option<u16>>,
 }
 
 impl Facts {
@@ -249,7 +250,7 @@ impl Member {
 
 /// Depths at which something asked for can stand: a tool call stands at 5.
 const DEPTHS: usize = 6;
-pub(super) const FINISH_REASON_CHARACTERS: usize = 64;
+const FINISH_REASON_CHARACTERS: usize = 64;
 
 /// Follows one JSON text from place to place.
 #[derive(Debug, Default)]
@@ -267,6 +268,16 @@ struct Tracker {
 impl Tracker {
     fn place(&self, depth: usize) -> Place {
         self.places.get(depth).copied().unwrap_or_default()
+    }
+}
+
+impl Interest for Tracker {
+    fn is_asked_for(&self, depth: usize) -> bool {
+        self.place(depth) != Place::Other
+    }
+
+    fn wants_member(&self) -> bool {
+        self.member != Member::Other
     }
 }
 

@@ -75,7 +75,8 @@ fn what_cannot_be_relied_upon_is_refused() {
     {
         assert_eq!(content(headers).unwrap_err(), HeadFault::Framing("Transfer-Encoding"), "{headers:?}");
     }
-    for text in ["HTTP/2 200 OK\r\n\r\n", "HTTP/1.1 20 OK\r\n\r\n", "\0\0\r\n\r\n", "HTTP/1.1 200 OK\r\na b: c\r\n\r\n"] {
+    for text in ["HTTP/2 200 OK\r\n\r\n", "HTTP/1.1 20 OK\r\n\r\n", "\0\0\r\n\r\n", "HTTP/1.1 200 OK\r\na b: c\r\n\r\n"]
+    {
         assert!(matches!(read(text, Method::GET), Err(HeadFault::Syntax(_))), "{text:?}");
     }
     assert_eq!(read("HTTP/1.1 101 x\r\n\r\n", Method::GET).unwrap_err(), HeadFault::Upgrade);

@@ -115,11 +115,7 @@ pub(crate) async fn attempt(
     }
 }
 
-async fn exchange(
-    terms: Terms<'_>,
-    upstream: &Arc<Upstream>,
-    outgoing: &mut Outgoing,
-) -> Result<Begun, FailureKind> {
+async fn exchange(terms: Terms<'_>, upstream: &Arc<Upstream>, outgoing: &mut Outgoing) -> Result<Begun, FailureKind> {
     let limits = ConnectionLimits { connect: terms.rule.limits.connect, idle: terms.rule.limits.upstream_idle };
     let (head, body) = send(upstream, outgoing, limits).await.map_err(FailureKind::from)?;
     let peeked = peek(head, body, &terms.rule.retry.codes, terms.kind == PoolKind::Inference)

@@ -69,6 +69,7 @@ impl Setting {
             rule: &self.rule,
             budget: &self.budget,
             head,
+            came_from: crate::upstream::CameFrom::default(),
             body,
             model: None,
             stream: false,

@@ -38,10 +38,7 @@ pub(crate) enum AnswerFault {
 }
 
 impl AnswerStream {
-    pub(crate) fn poll_frame(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AnswerFault>>> {
+    pub(crate) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerFault>>> {
         match self {
             Self::Http1(exchange) => exchange.poll_frame(context),
             Self::Http2(body) => {

@@ -106,8 +106,10 @@ impl Connections {
             return Ok((live, true));
         }
         let stream = connect(key).await?;
-        let (sender, connection) =
-            http2::Builder::new(TokioExecutor::new()).handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
         // Ends with its connection, which ends when the senders and the answers are dropped or the endpoint closes it.
         tokio::spawn(connection);
         *self.shared.lock() = Some(sender.clone());

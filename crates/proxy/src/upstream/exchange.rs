@@ -214,10 +214,7 @@ impl Exchange {
         }
     }
 
-    pub(super) fn poll_frame(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AnswerFault>>> {
+    pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerFault>>> {
         if !matches!(self.sending, Sending::Over)
             && let Poll::Ready(Err(_)) = self.poll_send(context, None, &mut 0)
         {
@@ -275,7 +272,11 @@ impl Exchange {
 
 /// Writes some; an end of the connection is an error.
 fn write(stream: &mut TcpStream, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-    match ready!(Pin::new(stream).poll_write_vectored(context, slices))? {
+    let outcome = match slices {
+        [slice] => Pin::new(stream).poll_write(context, slice),
+        slices => Pin::new(stream).poll_write_vectored(context, slices),
+    };
+    match ready!(outcome)? {
         0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
         written => Poll::Ready(Ok(written)),
     }

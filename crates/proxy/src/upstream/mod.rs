@@ -19,6 +19,7 @@ mod watch;
 use connections::Connections;
 pub(crate) use health::Events;
 use health::Health;
+pub use outgoing::CameFrom;
 pub use watch::{HealthSettings, watch_health};
 
 /// What makes two endpoints of two snapshots the same.

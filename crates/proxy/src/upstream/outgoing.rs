@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Version, header, request};
+use http::{HeaderMap, HeaderValue, Request, Version, header, request};
 use tidegate_http1::{RequestLength, write_head};
 
 use super::body::{Buffered, Streaming, UpstreamBody};
@@ -16,10 +16,41 @@ const SMALL: usize = 8 * 1024;
 /// Pieces that one write takes.
 const PIECES: usize = 8;
 
+/// Where a request came from, for the endpoint to know. Beside the head's map, which would have to grow for it; what the
+/// client's own headers, or a filter, say already is in the map and not here.
+#[derive(Clone, Debug, Default)]
+pub struct CameFrom {
+    /// `x-forwarded-for`.
+    pub address: Option<HeaderValue>,
+    /// `x-forwarded-proto`.
+    pub protocol: Option<&'static str>,
+    /// `x-forwarded-host`.
+    pub host: Option<HeaderValue>,
+}
+
+impl CameFrom {
+    fn lines(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        let address = self.address.as_ref().map(|value| ("x-forwarded-for", value.as_bytes()));
+        let protocol = self.protocol.map(|protocol| ("x-forwarded-proto", protocol.as_bytes()));
+        let host = self.host.as_ref().map(|value| ("x-forwarded-host", value.as_bytes()));
+        [address, protocol, host].into_iter().flatten()
+    }
+
+    /// Puts it into a map.
+    pub(crate) fn put_into(self, headers: &mut HeaderMap) {
+        for (name, value) in self.lines() {
+            if let Ok(value) = HeaderValue::from_bytes(value) {
+                headers.insert(name, value);
+            }
+        }
+    }
+}
+
 /// A request to be sent.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) head: request::Parts,
+    came_from: CameFrom,
     body: OutgoingBody,
     /// The head as HTTP/1.1, with the body where that is small; empty until it is first needed.
     wire: BytesMut,
@@ -46,8 +77,8 @@ pub(crate) struct Cursor {
 }
 
 impl Outgoing {
-    pub(crate) fn new(head: request::Parts, body: OutgoingBody) -> Self {
-        Self { head, body, wire: BytesMut::new(), inline: false }
+    pub(crate) fn new(head: request::Parts, came_from: CameFrom, body: OutgoingBody) -> Self {
+        Self { head, came_from, body, wire: BytesMut::new(), inline: false }
     }
 
     /// Whether all of it is still there to be sent.
@@ -61,13 +92,15 @@ impl Outgoing {
             return;
         }
         match &self.body {
-            OutgoingBody::Empty => write_head(&self.head, RequestLength::Empty, &mut self.wire),
+            OutgoingBody::Empty => {
+                write_head(&self.head, self.came_from.lines(), RequestLength::Empty, &mut self.wire);
+            }
             OutgoingBody::Kept(parts) => {
                 let length: usize = parts.iter().map(Bytes::len).sum();
                 self.inline = length <= SMALL;
                 // Room for a usual head, so that the buffer does not grow while it is filled.
                 self.wire.reserve(if self.inline { length + 1024 } else { 1024 });
-                write_head(&self.head, RequestLength::Exact(length as u64), &mut self.wire);
+                write_head(&self.head, self.came_from.lines(), RequestLength::Exact(length as u64), &mut self.wire);
                 for part in parts.iter().filter(|_| self.inline) {
                     self.wire.extend_from_slice(part);
                 }
@@ -75,7 +108,7 @@ impl Outgoing {
             OutgoingBody::Once(body) => {
                 let length = body.as_ref().and_then(|body| body.length());
                 let length = length.map_or(RequestLength::Chunked, RequestLength::Exact);
-                write_head(&self.head, length, &mut self.wire);
+                write_head(&self.head, self.came_from.lines(), length, &mut self.wire);
             }
         }
     }
@@ -152,6 +185,7 @@ impl Outgoing {
         };
         let mut request = Request::from_parts(self.head.clone(), body);
         *request.version_mut() = Version::HTTP_2;
+        self.came_from.clone().put_into(request.headers_mut());
         // hyper says the length that the body has.
         request.headers_mut().remove(header::CONTENT_LENGTH);
         if let Some(host) = request.headers_mut().remove(header::HOST) {
@@ -170,7 +204,7 @@ mod tests {
 
     fn outgoing(parts: Vec<Bytes>) -> Outgoing {
         let (head, ()) = Request::post("/").body(()).unwrap().into_parts();
-        let mut outgoing = Outgoing::new(head, OutgoingBody::Kept(parts));
+        let mut outgoing = Outgoing::new(head, CameFrom::default(), OutgoingBody::Kept(parts));
         outgoing.encode();
         outgoing
     }
@@ -192,7 +226,8 @@ mod tests {
     fn however_it_is_written_it_is_the_same() {
         for length in [0, 1, SMALL, SMALL + 1] {
             let parts: Vec<Bytes> = vec!["{".into(), Bytes::new(), vec![b'x'; length].into(), "}".into()];
-            let expected = format!("POST / HTTP/1.1\r\ncontent-length: {}\r\n\r\n{{{}}}", length + 2, "x".repeat(length));
+            let expected =
+                format!("POST / HTTP/1.1\r\ncontent-length: {}\r\n\r\n{{{}}}", length + 2, "x".repeat(length));
             let outgoing = outgoing(parts);
             for step in [1, 7, 100_000] {
                 assert_eq!(written(&outgoing, step), expected.as_bytes(), "{length} {step}");

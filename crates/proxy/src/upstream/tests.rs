@@ -131,6 +131,7 @@ impl Setting {
             rule: &self.rule,
             budget: &self.budget,
             head,
+            came_from: crate::upstream::CameFrom::default(),
             body: ForwardBody::Buffered(vec!["{}".into()]),
             model: None,
             stream: false,

@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use super::Upstream;
 use super::connections::{ConnectionLimits, connect, send};
 use super::health::{Check, Probing};
-use super::outgoing::{Outgoing, OutgoingBody};
+use super::outgoing::{CameFrom, Outgoing, OutgoingBody};
 use crate::active::{Active, ActivePool};
 
 /// When endpoints are probed.
@@ -123,5 +123,7 @@ async fn ask(
     let apart = Arc::new(upstream.apart());
     let limits = ConnectionLimits { connect: None, idle: Some(Duration::ZERO) };
     let (head, body) = request.into_parts();
-    send(&apart, &mut Outgoing::new(head, body), limits).await.is_ok_and(|(head, _)| good(head.status))
+    send(&apart, &mut Outgoing::new(head, CameFrom::default(), body), limits)
+        .await
+        .is_ok_and(|(head, _)| good(head.status))
 }
