@@ -8,6 +8,7 @@ use serde_json::Value;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("tidegate-api", &[]),
     ("tidegate-body", &[]),
+    ("tidegate-http1", &[]),
     ("tidegate-picker", &[]),
     ("tidegate-sim", &[]),
     ("tidegate-telemetry", &[]),
@@ -20,6 +21,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidegate-demo", &[]),
     ("tidegate-evidence", &[]),
     ("tidegate-proxy", &["tidegate-api", "tidegate-body", "tidegate-picker", "tidegate-routing", "tidegate-telemetry"]),
+    (
+        "tidegate-proxy",
+        &[
+            "tidegate-api",
+            "tidegate-body",
+            "tidegate-http1",
+            "tidegate-picker",
+            "tidegate-routing",
+            "tidegate-telemetry",
+        ],
+    ),
 ];
 
 #[test]

@@ -4,13 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+type Decoded = (Vec<u8>, Option<HeaderMap>, Vec<u8>, usize);
+
 /// Feeds `wire` in pieces cut at `cuts`; gives data, trailers, what is left over, and how many pieces of data there
 /// were.
-fn decode(
-    content: Content,
-    wire: &[u8],
-    cuts: &[usize],
-) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>, usize), ContentFault> {
+fn decode(content: Content, wire: &[u8], cuts: &[usize]) -> Result<Decoded, ContentFault> {
     let mut decoder = Decoder::new(content);
     let (mut buffer, mut out, mut trailers, mut pieces) = (BytesMut::new(), Vec::new(), None, 0);
     let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (wire.len() + 1)).collect();
