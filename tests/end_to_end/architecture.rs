@@ -20,7 +20,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidegate-admin", &["tidegate-api", "tidegate-telemetry"]),
     ("tidegate-demo", &[]),
     ("tidegate-evidence", &[]),
-    ("tidegate-proxy", &["tidegate-api", "tidegate-body", "tidegate-picker", "tidegate-routing", "tidegate-telemetry"]),
     (
         "tidegate-proxy",
         &[
