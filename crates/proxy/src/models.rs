@@ -119,6 +119,7 @@ mod tests {
                 owner: Arc::new(ObjectKey::new("", "InferenceModel", "default", "x")),
                 targets: vec![Target { model: target.into(), weight: 1 }],
                 split: Split::new("x", &[(target, 1)]),
+                pair: None,
                 criticality: None,
             })
         };

@@ -156,6 +156,7 @@ pub(crate) fn rule(arms: Vec<Arm>) -> Rule {
         name: None,
         filters: Filters::default(),
         split: Split::new("route/0", &names),
+        pair: None,
         arms,
         limits: Limits::default(),
         attempt_timeout: None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tidegate_api::{ObjectKey, ObjectStatus};
 
-use crate::{Admitted, Snapshot};
+use crate::{Admitted, FactsByRollout, Rollouts, Snapshot};
 
 mod certificates;
 mod filters;
@@ -44,6 +44,8 @@ pub struct Environment {
     /// Addresses of this machine that a client can use, for a Gateway's `status.addresses` when bound to all
     /// interfaces; the first is the one to print.
     pub usable_addresses: Vec<IpAddr>,
+    /// Active and ended roll-outs.
+    pub rollouts: Rollouts,
 }
 
 impl Default for Environment {
@@ -55,6 +57,7 @@ impl Default for Environment {
             bind_failures: BTreeMap::new(),
             bound: BTreeMap::new(),
             usable_addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            rollouts: Rollouts::default(),
         }
     }
 }
@@ -66,6 +69,8 @@ pub struct Compiled {
     pub snapshot: Arc<Snapshot>,
     /// What became of each document.
     pub statuses: BTreeMap<ObjectKey, ObjectStatus>,
+    /// What was found out about each roll-out.
+    pub rollouts: FactsByRollout,
 }
 
 /// Compiles what was admitted.
@@ -79,7 +84,7 @@ pub fn compile(admitted: &[Admitted], environment: &Environment) -> Compiled {
     pools.report(&mut statuses);
     let sockets = gateways::finish(gateways, environment, &mut statuses);
     let snapshot = Snapshot { generation: environment.generation, sockets, pools: pools.into_list() };
-    Compiled { snapshot: Arc::new(snapshot), statuses: statuses.into_map() }
+    Compiled { snapshot: Arc::new(snapshot), statuses: statuses.into_map(), rollouts: FactsByRollout::new() }
 }
 
 #[cfg(test)]

@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_condition_stands_on_the_route_with_its_generation() {
-        let Compiled { snapshot, mut statuses } = compiled([90, 10], json!({}));
+        let Compiled { snapshot, mut statuses, .. } = compiled([90, 10], json!({}));
         let lists = vec![listed(true, &[]); snapshot.pools.len()];
         say_given_away(&mut statuses, &given_away(&snapshot, &lists));
         let status = &statuses[&ObjectKey::new("gateway.networking.k8s.io", "HTTPRoute", "default", "route")];

@@ -7,6 +7,8 @@
 pub mod compile;
 pub mod given_away;
 pub mod intake;
+pub mod overlay;
+pub mod pair;
 pub mod route_match;
 pub mod snapshot;
 pub mod split;
@@ -16,6 +18,8 @@ mod testing;
 pub use compile::{Compiled, Environment, compile};
 pub use given_away::{Listed, given_away, say_given_away};
 pub use intake::{Admitted, Intake};
+pub use overlay::{FactsByRollout, Overlay, PairInManifests, RolloutFacts, Rollouts};
+pub use pair::Pair;
 pub use route_match::{Matched, Router};
 pub use snapshot::Snapshot;
 pub use split::{Draw, Split};

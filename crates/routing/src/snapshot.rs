@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue};
 use tidegate_api::ObjectKey;
 use tidegate_api::inference::{AppProtocol, Criticality};
 
-use crate::{Router, Split};
+use crate::{Pair, Router, Split};
 
 /// Everything a request can meet, from the socket it comes in by to the endpoints it may go to.
 #[derive(Debug, Default)]
@@ -109,8 +109,10 @@ pub struct Rule {
     pub filters: Filters,
     /// Where requests go; may be empty (then 500, unless the filters redirect).
     pub arms: Vec<Arm>,
-    /// Chooses among `arms`, by their weights.
+    /// Chooses among `arms`, by the weights in the manifests.
     pub split: Split,
+    /// Two of the arms between which a roll-out decides in place of their weights.
+    pub pair: Option<Arc<Pair>>,
     /// Limits, HTTPRoute timeouts already put in.
     pub limits: Limits,
     /// HTTPRoute `timeouts.backendRequest`: one attempt, to its end.
@@ -377,8 +379,10 @@ pub struct ModelRule {
     pub owner: Arc<ObjectKey>,
     /// The models it is split over; never empty.
     pub targets: Vec<Target>,
-    /// Chooses among `targets`.
+    /// Chooses among `targets`, by the weights in the manifests.
     pub split: Split,
+    /// Two of the targets between which a roll-out decides in place of their weights.
+    pub pair: Option<Arc<Pair>>,
     /// InferenceModel's criticality.
     pub criticality: Option<Criticality>,
 }

@@ -10,6 +10,7 @@ fn rule_for(targets: &[(&str, u32)]) -> Arc<ModelRule> {
         owner: Arc::new(ObjectKey::new("", "InferenceModel", "default", "m")),
         targets: targets.iter().map(|(name, weight)| Target { model: (*name).into(), weight: *weight }).collect(),
         split: Split::new("m", targets),
+        pair: None,
         criticality: None,
     })
 }

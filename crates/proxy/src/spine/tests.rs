@@ -24,6 +24,7 @@ fn model_rule(targets: &[&str]) -> Arc<ModelRule> {
         owner: Arc::new(tidegate_api::ObjectKey::new("", "InferenceModel", "default", "m")),
         targets: targets.iter().map(|name| Target { model: (*name).into(), weight: 1 }).collect(),
         split: Split::new("m", &arms),
+        pair: None,
         criticality: None,
     })
 }

@@ -201,7 +201,7 @@ fn rule(
         .collect();
     let arms: Vec<(&str, u32)> = targets.iter().map(|target| (&*target.model, target.weight)).collect();
     let split = Split::new(&format!("{}/{}/{model}", pool.group, pool.namespaced_name()), &arms);
-    Arc::new(ModelRule { owner: Arc::new(object.key.clone()), split, targets, criticality })
+    Arc::new(ModelRule { owner: Arc::new(object.key.clone()), split, pair: None, targets, criticality })
 }
 
 fn mixed(targets: &[ModelTarget]) -> bool {

@@ -164,6 +164,7 @@ impl RuleMaker<'_, '_> {
             name: spec.name.clone(),
             filters,
             split: split(&format!("{}/{number}", key.namespaced_name()), &arms, self.pools),
+            pair: None,
             arms,
             limits,
             attempt_timeout: time_limit(timeouts.and_then(|timeouts| timeouts.backend_request.as_ref())).flatten(),

@@ -21,6 +21,7 @@ fn rule(number: usize) -> Arc<Rule> {
         filters: Filters::default(),
         arms: Vec::new(),
         split: Split::default(),
+        pair: None,
         limits: Limits::default(),
         attempt_timeout: None,
         retry: RetryPolicy::default(),
