@@ -9,7 +9,14 @@ pub mod capacity;
 pub mod effect;
 pub mod event;
 pub mod freeze;
+mod from_settings;
+mod jury;
+pub mod machine;
 pub mod plan;
 pub mod share;
 pub mod stage;
 pub mod uid;
+
+pub use from_settings::{Origin, PlanError};
+
+pub use machine::Machine;

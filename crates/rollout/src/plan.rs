@@ -1,7 +1,7 @@
 //! What a roll-out has to do, once its document is read: the spec with every default filled in and every duration a
 //! number.
 //!
-//! The machine knows this plan, never the document. Durations are milliseconds, shares parts per million. A plan built
+//! The machine knows this plan, never the document; `from_settings` makes the one of the other. Durations are milliseconds, shares parts per million. A plan built
 //! from a validated document keeps its promises (last step 100 %, steps that do not shrink); one that comes out of a
 //! damaged journal may not, and the machine survives that too.
 
@@ -188,10 +188,10 @@ pub enum Check {
     Probe,
     /// The context is as long as asked.
     ContextLength,
+    /// The tokenizer is the same.
+    Tokenizer,
     /// Both arms' answers have the same shape.
     ResponseShape,
-    /// The model server lets streams end when it is told to stop.
-    Grace,
 }
 
 /// How the candidate's caches are warmed.
