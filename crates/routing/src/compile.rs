@@ -18,6 +18,7 @@ mod models;
 mod policies;
 mod pools;
 mod references;
+mod rollouts;
 mod routes;
 mod rules;
 mod services;
@@ -26,6 +27,7 @@ mod statuses;
 use index::Index;
 use policies::Policies;
 use pools::Pools;
+use rollouts::Plans;
 use statuses::Statuses;
 
 /// What compile needs to know beside the documents.
@@ -79,12 +81,16 @@ pub fn compile(admitted: &[Admitted], environment: &Environment) -> Compiled {
     let mut statuses = Statuses::new(admitted);
     let policies = Policies::compile(&index, &mut statuses);
     let mut gateways = gateways::compile(&index, environment, &policies, &mut statuses);
-    let mut pools = Pools::new(&index, models::tables(&index, &mut statuses));
-    routes::attach(&index, &policies, &mut gateways, &mut pools, &mut statuses);
+    let mut tables = models::tables(&index, &mut statuses);
+    let plans = Plans::new(&index, &environment.rollouts, &tables);
+    plans.lay_over_models(&mut tables, &mut statuses);
+    let mut pools = Pools::new(&index, tables);
+    routes::attach(&index, &policies, &mut gateways, &mut pools, &plans, &mut statuses);
+    let rollouts = plans.finish(&index, &mut pools, &mut statuses);
     pools.report(&mut statuses);
     let sockets = gateways::finish(gateways, environment, &mut statuses);
     let snapshot = Snapshot { generation: environment.generation, sockets, pools: pools.into_list() };
-    Compiled { snapshot: Arc::new(snapshot), statuses: statuses.into_map(), rollouts: FactsByRollout::new() }
+    Compiled { snapshot: Arc::new(snapshot), statuses: statuses.into_map(), rollouts }
 }
 
 #[cfg(test)]

@@ -59,10 +59,10 @@ fn of_rule(snapshot: &Snapshot, rule: &Rule, listed: &[Listed]) -> Vec<String> {
     if !rule.model_aware || rule.arms.len() < 2 {
         return Vec::new();
     }
-    // The data plane looks at no more than 32 arms; weight 0 takes no requests and has no share to give.
-    let drawn = rule.arms.iter().take(32).filter(|arm| arm.weight > 0);
+    // The data plane looks at no more than 32 arms; what takes no requests has no share to give.
+    let drawn = rule.arms.iter().enumerate().take(32).filter(|(position, _)| rule.has_share(*position));
     let arms: Vec<(&Arm, &Pool, &Listed)> = drawn
-        .filter_map(|arm| match arm.target {
+        .filter_map(|(_, arm)| match arm.target {
             ArmTarget::Pool(index) => Some((arm, &**snapshot.pools.get(index.0)?, listed.get(index.0)?)),
             ArmTarget::Invalid(_) => None,
         })

@@ -181,9 +181,28 @@ impl Pair {
         }
     }
 
+    /// Every position that is one of the pair.
+    pub fn members(&self) -> impl Iterator<Item = usize> + '_ {
+        self.members.iter().copied()
+    }
+
+    /// Whether a position is one of the pair.
+    pub fn holds(&self, position: usize) -> bool {
+        self.members.contains(&position)
+    }
+
+    /// Whether an arm gets any part of the pair's share.
+    pub fn has_share(&self, position: usize) -> bool {
+        match self.arm_of(position) {
+            Some(ArmName::Candidate) => self.candidate_share_ppm > 0,
+            Some(ArmName::Stable) => self.candidate_share_ppm < WHOLE_SHARE,
+            None => false,
+        }
+    }
+
     /// Where a request goes for which the split chose `chosen`: there, unless that is one of the pair.
     pub fn place(&self, chosen: usize, arm: ArmName) -> usize {
-        if self.members.contains(&chosen) { self.position(arm) } else { chosen }
+        if self.holds(chosen) { self.position(arm) } else { chosen }
     }
 
     /// The arm that takes a request in place of `drawn`, with some arms closed; `None` when the pair cannot take it

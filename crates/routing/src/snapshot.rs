@@ -127,6 +127,17 @@ pub struct Rule {
     pub allow_paths: Vec<String>,
 }
 
+impl Rule {
+    /// Whether an arm gets any requests: by its weight, or by a roll-out's share of what the pair has together.
+    pub fn has_share(&self, position: usize) -> bool {
+        let weight = |position: usize| self.arms.get(position).map_or(0, |arm| arm.weight);
+        match self.pair.as_deref() {
+            Some(pair) if pair.holds(position) => pair.has_share(position) && pair.members().any(|at| weight(at) > 0),
+            _ => weight(position) > 0,
+        }
+    }
+}
+
 /// One alternative of a rule's split.
 #[derive(Debug)]
 pub struct Arm {

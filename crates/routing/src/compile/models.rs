@@ -199,9 +199,14 @@ fn rule(
             weight: if weighted { target.weight.unwrap_or(0) } else { 1 },
         })
         .collect();
-    let arms: Vec<(&str, u32)> = targets.iter().map(|target| (&*target.model, target.weight)).collect();
-    let split = Split::new(&format!("{}/{}/{model}", pool.group, pool.namespaced_name()), &arms);
+    let split = split(pool, model, &targets);
     Arc::new(ModelRule { owner: Arc::new(object.key.clone()), split, pair: None, targets, criticality })
+}
+
+/// The split over a name's targets; of a rule for every name, `model` is empty.
+pub(super) fn split(pool: &ObjectKey, model: &str, targets: &[Target]) -> Split {
+    let arms: Vec<(&str, u32)> = targets.iter().map(|target| (&*target.model, target.weight)).collect();
+    Split::new(&format!("{}/{}/{model}", pool.group, pool.namespaced_name()), &arms)
 }
 
 fn mixed(targets: &[ModelTarget]) -> bool {

@@ -63,6 +63,11 @@ impl<'a> Pools<'a> {
         }
     }
 
+    /// The position of an InferencePool that is made already.
+    pub(super) fn position(&self, pool: &ObjectKey) -> Option<PoolIndex> {
+        self.known.get(&(pool.clone(), None)).copied()
+    }
+
     /// API group of the object that an arm leads to; empty for a Service, and where it leads nowhere.
     pub(super) fn group(&self, target: &ArmTarget) -> &str {
         match target {

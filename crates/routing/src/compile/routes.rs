@@ -12,6 +12,7 @@ use super::index::{GATEWAY_GROUP, Index, Object};
 use super::policies::Policies;
 use super::pools::Pools;
 use super::references;
+use super::rollouts::Plans;
 use super::rules::{self, Place};
 use super::statuses::{Statuses, accepted, refused, resolved_refs};
 use crate::snapshot::Hostname;
@@ -22,11 +23,12 @@ pub(super) fn attach<'a>(
     policies: &Policies<'a>,
     gateways: &mut [GatewayDraft<'a>],
     pools: &mut Pools<'a>,
+    plans: &Plans<'_>,
     statuses: &mut Statuses,
 ) {
     let by_key = gateways.iter().enumerate().map(|(position, gateway)| (gateway.key.clone(), position)).collect();
     let stand_in = gateways.iter().position(GatewayDraft::is_stand_in);
-    let mut attaching = Attaching { index, policies, gateways, by_key, stand_in, pools };
+    let mut attaching = Attaching { index, policies, gateways, by_key, stand_in, pools, plans };
     for object in index.all() {
         let Resource::HttpRoute(route) = object.resource else { continue };
         for finding in rules::assumed_groups(index, &object, route) {
@@ -34,12 +36,14 @@ pub(super) fn attach<'a>(
         }
         let problem = rules::unsupported(route);
         let unresolved = references::unresolved(index, &object, route);
+        let laid_over = plans.condition_of_route(object.key);
         for parent in route.spec.parent_refs.iter().flatten() {
             let verdict = match &problem {
                 Some(message) => refused("UnsupportedValue", message.clone()),
                 None => attach_to(&mut attaching, &object, route, parent),
             };
-            let conditions = vec![verdict, resolved_refs(unresolved.as_ref())];
+            let mut conditions = vec![verdict, resolved_refs(unresolved.as_ref())];
+            conditions.extend(laid_over.clone());
             statuses.parent(object.key, parent_ref(&object, parent), conditions);
         }
         if route.spec.parent_refs.iter().flatten().next().is_none() {
@@ -59,6 +63,7 @@ struct Attaching<'a, 'm> {
     /// Position of the one that `--listen` stands for.
     stand_in: Option<usize>,
     pools: &'m mut Pools<'a>,
+    plans: &'m Plans<'m>,
 }
 
 /// Whether one parent accepts a route.
@@ -68,7 +73,7 @@ fn attach_to<'a>(
     route: &'a HttpRoute,
     parent: &HttpRouteParentRefs,
 ) -> Condition {
-    let Attaching { index, policies, gateways, by_key, stand_in, pools } = attaching;
+    let Attaching { index, policies, gateways, by_key, stand_in, pools, plans } = attaching;
     let index: &'a Index<'a> = index;
     let namespace = parent.namespace.as_deref().unwrap_or(&object.key.namespace);
     let kind = parent.kind.as_deref().unwrap_or("Gateway");
@@ -111,7 +116,7 @@ fn attach_to<'a>(
         if !listener.is_sound() {
             continue;
         }
-        let place = Place { gateway: &key, limits: &listener.limits, retry: &retry };
+        let place = Place { gateway: &key, limits: &listener.limits, retry: &retry, plans };
         let compiled = rules::compile(index, policies, pools, object, route, place);
         listener.entries.extend(compiled.entries.into_iter().map(|entry| (names.clone(), entry)));
         listener.rules.extend(compiled.rules);

@@ -18,9 +18,12 @@ use super::models::assumed_group;
 use super::policies::{Policies, time_limit};
 use super::pools::Pools;
 use super::references::{Problem, Reference, Resolved, backend_reference, mirror_reference, resolve};
+use super::rollouts::Plans;
 use crate::Split;
 use crate::route_match::Entry;
 use crate::snapshot::{Arm, ArmTarget, Limits, Mirror, PoolIndex, RetryPolicy, Rule};
+
+mod pairs;
 
 /// The listener that rules are compiled for.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +31,8 @@ pub(super) struct Place<'p> {
     pub(super) gateway: &'p ObjectKey,
     pub(super) limits: &'p Limits,
     pub(super) retry: &'p RetryPolicy,
+    /// Who rolls out what.
+    pub(super) plans: &'p Plans<'p>,
 }
 
 /// The rules of a route on one listener.
@@ -146,8 +151,9 @@ impl RuleMaker<'_, '_> {
         let compiled = filters::compile(spec.filters.as_deref().unwrap_or_default()).unwrap_or_default();
         let mut filters = compiled.filters;
         filters.mirrors = self.mirrors(&compiled.mirrors);
-        let arms: Vec<(Arm, RouteAnnotations, bool)> =
+        let mut arms: Vec<pairs::Made> =
             spec.backend_refs.iter().flatten().map(|backend| self.arm(backend, &annotations)).collect();
+        let pair = self.pair(number, spec, &mut arms).map(Arc::new);
         let inference_arms = || arms.iter().filter(|(_, _, inference)| *inference);
         let model_aware = inference_arms().all(|(_, annotations, _)| annotations.model_aware != Some(false));
         let allow_paths = opened(inference_arms().map(|(_, annotations, _)| annotations));
@@ -164,7 +170,7 @@ impl RuleMaker<'_, '_> {
             name: spec.name.clone(),
             filters,
             split: split(&format!("{}/{number}", key.namespaced_name()), &arms, self.pools),
-            pair: None,
+            pair,
             arms,
             limits,
             attempt_timeout: time_limit(timeouts.and_then(|timeouts| timeouts.backend_request.as_ref())).flatten(),
@@ -190,7 +196,7 @@ impl RuleMaker<'_, '_> {
         policy
     }
 
-    fn arm(&mut self, spec: &HttpRouteRulesBackendRefs, route: &RouteAnnotations) -> (Arm, RouteAnnotations, bool) {
+    fn arm(&mut self, spec: &HttpRouteRulesBackendRefs, route: &RouteAnnotations) -> pairs::Made {
         let (target, annotations, inference) = match self.backend(backend_reference(spec)) {
             Ok(backend) => (ArmTarget::Pool(backend.pool), backend.annotations.or(route.clone()), backend.inference),
             Err((_, message)) => (ArmTarget::Invalid(message), route.clone(), false),

@@ -367,4 +367,5 @@ proptest! {
 
 mod edges;
 mod listeners;
+mod rollouts;
 mod scale;
