@@ -1,4 +1,5 @@
-//! The annotations of ours that routes and pools may carry; the pool's win over the route's.
+//! The annotations of ours: those that routes and pools may carry, the pool's before the route's, and the command on a
+//! roll-out.
 //!
 //! An unknown value is a finding, and the default applies.
 
@@ -16,11 +17,16 @@ pub const RESPONSE_MODEL: &str = "tidegate.dev/response-model";
 pub const MODEL_AWARE: &str = "tidegate.dev/model-aware";
 /// Paths, separated by commas, that are opened although they are administrative; never the adapter paths.
 pub const ALLOW_PATHS: &str = "tidegate.dev/allow-paths";
+/// A command to a roll-out, on an InferenceRollout: `<verb>;<id>`. The id makes a command one that is taken once.
+pub const ROLLOUT_COMMAND: &str = "tidegate.dev/rollout-command";
 
 const OURS: &str = "tidegate.dev/";
 const ALL: [&str; 4] = [EMPTY_ARM, RESPONSE_MODEL, MODEL_AWARE, ALLOW_PATHS];
 /// Kinds on which they mean something.
 const CARRIERS: [&str; 2] = ["HTTPRoute", "InferencePool"];
+
+/// The kind that takes commands.
+const ROLLOUT: &str = "InferenceRollout";
 
 /// What happens to the share of an arm without a ready endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,14 +79,50 @@ impl RouteAnnotations {
     }
 }
 
+/// A command on a roll-out, as written in [`ROLLOUT_COMMAND`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolloutCommand {
+    /// `pause`, `approve` and others; which there are is the roll-out's matter.
+    pub verb: String,
+    /// The same id is taken once.
+    pub id: String,
+}
+
+impl RolloutCommand {
+    /// The command in an object's annotations; `None` where there is none, or none that can be read.
+    pub fn read(annotations: &BTreeMap<String, String>) -> Option<Self> {
+        annotations.get(ROLLOUT_COMMAND).and_then(|text| Self::parse(text))
+    }
+
+    /// Reads `<verb>;<id>`: a word of lower-case letters and dashes, and up to 128 visible characters.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (verb, id) = text.split_once(';')?;
+        let (verb, id) = (verb.trim(), id.trim());
+        let is_verb = !verb.is_empty() && verb.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+        let is_id = !id.is_empty() && id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic());
+        (is_verb && is_id).then(|| Self { verb: verb.to_owned(), id: id.to_owned() })
+    }
+}
+
 /// Says what is wrong with the annotations of a document of that kind.
 pub(crate) fn review(kind: &str, annotations: &BTreeMap<String, String>, report: &mut Report) {
     if CARRIERS.contains(&kind) {
         read(annotations, report);
         return;
     }
-    for name in annotations.keys().filter(|name| name.starts_with(OURS)) {
-        let sentence = if ALL.contains(&name.as_str()) {
+    for (name, value) in annotations.iter().filter(|(name, _)| name.starts_with(OURS)) {
+        if name == ROLLOUT_COMMAND && kind == ROLLOUT {
+            if RolloutCommand::parse(value).is_none() {
+                let sentence = format!(
+                    "is {value:?}, but must be a verb and an id such as \"pause;2026-01-31-a\"; it is not taken"
+                );
+                report.warn("UnknownAnnotationValue", &place(name), sentence);
+            }
+            continue;
+        }
+        let sentence = if name == ROLLOUT_COMMAND {
+            format!("has no effect on a {kind}; write it on an InferenceRollout")
+        } else if ALL.contains(&name.as_str()) {
             format!("has no effect on a {kind}; write it on an HTTPRoute or an InferencePool")
         } else {
             unknown_annotation()
@@ -111,6 +153,9 @@ fn read(annotations: &BTreeMap<String, String>, report: &mut Report) -> RouteAnn
             }
             MODEL_AWARE => parsed.model_aware = choice(name, value, &[("true", true), ("false", false)], report),
             ALLOW_PATHS => parsed.allow_paths = Some(allowed_paths(name, value, report)),
+            ROLLOUT_COMMAND => {
+                report.warn("UnknownAnnotation", &place(name), "has no effect here; write it on an InferenceRollout");
+            }
             _ => report.warn(
                 "UnknownAnnotation",
                 &place(name),
@@ -208,6 +253,28 @@ mod tests {
             assert_eq!(parsed.allow_paths, Some(vec![]), "{path}");
             assert_eq!(findings.len(), 1, "{path}");
         }
+    }
+
+    #[test]
+    fn a_command_is_a_verb_and_an_id() {
+        let command = |verb: &str, id: &str| Some(RolloutCommand { verb: verb.into(), id: id.into() });
+        for (text, expected) in [
+            ("pause;1", command("pause", "1")),
+            ("emit-patch; a:b ", command("emit-patch", "a:b")),
+            ("pause", None),
+            ("pause;", None),
+            (";1", None),
+            ("Pause;1", None),
+            ("pause;a b", None),
+        ] {
+            let annotations = [(ROLLOUT_COMMAND.to_owned(), text.to_owned())].into();
+            assert_eq!(RolloutCommand::read(&annotations), expected, "{text}");
+            let mut report = Report::new(&ObjectKey::new("tidegate.dev", ROLLOUT, "default", "one"));
+            review(ROLLOUT, &annotations, &mut report);
+            assert_eq!(report.into_findings().is_empty(), expected.is_some(), "{text}");
+        }
+        let (_, findings) = parse(&[(ROLLOUT_COMMAND, "pause;1")]);
+        assert!(findings[0].message.contains("InferenceRollout"));
     }
 
     #[test]

@@ -113,9 +113,9 @@ pub struct Objection {
 /// One place where a roll-out's pair stands in the manifests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairPlace {
-    /// The HTTPRoute, InferenceModel or InferenceModelRewrite.
+    /// The HTTPRoute, InferenceModel or InferenceModelRewrite; the pool where nothing maps the name.
     pub object: ObjectKey,
-    /// Which rule of it, from 0; 0 for an InferenceModel.
+    /// Which rule of an HTTPRoute, from 0; 0 for the others, where the name says which.
     pub rule: usize,
     /// The weights there.
     pub weights: PairInManifests,
