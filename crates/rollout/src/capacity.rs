@@ -31,6 +31,20 @@ pub struct ArmCapacity {
     pub per_endpoint: Option<f64>,
 }
 
+impl Arms {
+    /// Without numbers that are none: those are not known.
+    pub(crate) fn sound(&self) -> Self {
+        let known = |number: Option<f64>| number.filter(|value| value.is_finite());
+        let arm = |arm: ArmCapacity| ArmCapacity { per_endpoint: known(arm.per_endpoint), ..arm };
+        Self {
+            stable: arm(self.stable),
+            candidate: arm(self.candidate),
+            offered: known(self.offered),
+            learned_ratio: known(self.learned_ratio),
+        }
+    }
+}
+
 /// What the plan says about capacity.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Terms {

@@ -1,5 +1,6 @@
 //! What the machine is told. Every one of these, with its time, goes into the journal; nothing else reaches the machine.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,35 @@ pub struct Input {
     /// What.
     #[serde(rename = "e")]
     pub event: Event,
+}
+
+impl Input {
+    /// The same input without numbers that are none. The journal could not hold them, and no decision may rest on them:
+    /// unknown they were, unknown they are.
+    pub fn sound(&self) -> Cow<'_, Self> {
+        let with = |event| Cow::Owned(Self { at: self.at, event });
+        match &self.event {
+            Event::Observed(observations) if !observations.iter().all(Observation::is_sound) => {
+                with(Event::Observed(observations.iter().copied().filter(Observation::is_sound).collect()))
+            }
+            Event::WarmUp(seen) if !(seen.candidate_hit_ratio.is_finite() && seen.stable_hit_ratio.is_finite()) => {
+                with(Event::Tick)
+            }
+            Event::Arms(arms) if *arms != arms.sound() => with(Event::Arms(arms.sound())),
+            _ => Cow::Borrowed(self),
+        }
+    }
+}
+
+impl Observation {
+    fn is_sound(&self) -> bool {
+        let time = |time: Option<f64>| time.is_none_or(f64::is_finite);
+        match self {
+            Self::Arrived(arrival) => arrival.share.is_finite(),
+            Self::FirstToken { ttft, .. } => ttft.is_finite(),
+            Self::Ended(sample) => sample.arrival.share.is_finite() && time(sample.ttft) && time(sample.tpot),
+        }
+    }
 }
 
 /// What can happen to a roll-out.

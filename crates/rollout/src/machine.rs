@@ -267,6 +267,7 @@ impl Machine {
         if self.forgotten {
             return effects;
         }
+        let input = input.sound();
         if matches!(input.event, Event::Restarted { .. }) {
             self.clock.restart(input.at);
         } else {
@@ -492,4 +493,4 @@ fn warn(kind: NotificationKind, message: impl Into<String>, effects: &mut Vec<Ef
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

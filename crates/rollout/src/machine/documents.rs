@@ -1,7 +1,7 @@
 //! The document appears, changes or changes its release; and the gateway starts anew.
 
 use super::{Machine, Why, notify};
-use crate::effect::{Cause, Effect, GateCall, NotificationKind};
+use crate::effect::{Cause, Effect, GateCall, NotificationKind, WeightChange};
 use crate::plan::{Plan, StepWeight};
 use crate::share::Share;
 use crate::stage::Stage;
@@ -111,5 +111,27 @@ impl Machine {
         if damaged {
             self.lose_evidence("the journal was damaged before its end".into(), effects);
         }
+    }
+
+    /// What was lived counts where a replay says more: the candidate gets no more than the journal says was set. True
+    /// when that took something away.
+    pub(crate) fn fall_back_to(&mut self, lived: &WeightChange) -> bool {
+        self.weights.epoch = self.weights.epoch.max(lived.epoch);
+        if !self.weights.in_force || lived.candidate >= self.weights.candidate {
+            return false;
+        }
+        self.weights.candidate = lived.candidate;
+        self.guard = None;
+        if matches!(lived.cause, Cause::Rollback | Cause::Superseded) && self.stage.is_exposed() {
+            self.enter(
+                Stage::RollingBack,
+                Why::new("Diverged", "the journal says it had turned back"),
+                &mut Vec::new(),
+            );
+        } else if self.stage.is_progressing() || self.stage == Stage::Promoting {
+            self.ladder.share = self.ladder.share.max(lived.candidate);
+            self.begin_step_anew(&mut Vec::new());
+        }
+        true
     }
 }

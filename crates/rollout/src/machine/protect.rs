@@ -19,7 +19,7 @@ impl Machine {
         let clock = self.clock;
         for observation in observations {
             if let Some(alarm) = self.jury.observe(observation, clock.now, |time| clock.translate(time)) {
-                self.alarm.get_or_insert(alarm);
+                self.raise_alarm(alarm);
                 return true;
             }
         }
@@ -31,8 +31,15 @@ impl Machine {
         if self.stage.is_exposed()
             && let Some(alarm) = self.jury.advance_time(self.clock.now)
         {
-            self.alarm.get_or_insert(alarm);
+            self.raise_alarm(alarm);
         }
+    }
+
+    /// The first alarm is the one that is told.
+    pub(super) fn raise_alarm(&mut self, mut alarm: Alarm) {
+        alarm.log_evidence = written(alarm.log_evidence);
+        alarm.threshold = written(alarm.threshold);
+        self.alarm.get_or_insert(alarm);
     }
 
     /// Acts on what endangers users; true when the stage changed.
@@ -147,6 +154,11 @@ fn alarm_says(alarm: &Alarm) -> Why {
         (_, None) => "Worse".to_owned(),
     };
     Why::new(&reason, format!("{} ({})", alarm.detail, alarm.formula.name()))
-        .number("logEvidence", alarm.log_evidence)
-        .number("threshold", alarm.threshold)
+        .number("logEvidence", written(alarm.log_evidence))
+        .number("threshold", written(alarm.threshold))
+}
+
+/// JSON has no infinity.
+fn written(number: f64) -> f64 {
+    if number.is_nan() { 0.0 } else { number.clamp(f64::MIN, f64::MAX) }
 }

@@ -137,7 +137,7 @@ impl Machine {
         if share > Share::NONE && self.push.is_none() {
             match self.jury.verdict(self.clock.now, self.share_at_stake()) {
                 Verdict::RollBack(alarm) => {
-                    self.alarm.get_or_insert(alarm);
+                    self.raise_alarm(alarm);
                     return self.protect(effects);
                 }
                 Verdict::Hold { why: Missing::WeightNotApplied, .. } => {
@@ -226,7 +226,7 @@ impl Machine {
                 Judgement::Go
             }
             Verdict::RollBack(alarm) => {
-                self.alarm.get_or_insert(alarm);
+                self.raise_alarm(alarm);
                 if self.protect(effects) { Judgement::TurnedBack } else { Judgement::Wait }
             }
             Verdict::Hold { why: Missing::WeightNotApplied, .. } => {

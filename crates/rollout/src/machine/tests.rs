@@ -2,5 +2,6 @@
 
 mod commands;
 mod lifecycle;
-mod play;
+pub(crate) mod play;
+mod properties;
 mod safety;

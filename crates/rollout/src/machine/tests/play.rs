@@ -14,14 +14,14 @@ use crate::share::Share;
 use crate::stage::{Phase, Stage};
 
 /// Monday, 2026-11-02 08:00 UTC.
-pub(super) const MONDAY: i64 = 1_793_606_400_000;
+pub(crate) const MONDAY: i64 = 1_793_606_400_000;
 
 /// Draws the same numbers in every run.
 #[derive(Clone, Copy)]
-pub(super) struct Dice(pub(super) u64);
+pub(crate) struct Dice(pub(super) u64);
 
 impl Dice {
-    pub(super) fn roll(&mut self) -> f64 {
+    pub(crate) fn roll(&mut self) -> f64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -31,39 +31,39 @@ impl Dice {
 
 /// How the arms answer.
 #[derive(Clone, Copy)]
-pub(super) struct Nature {
-    pub(super) errors: f64,
-    pub(super) slower: f64,
+pub(crate) struct Nature {
+    pub(crate) errors: f64,
+    pub(crate) slower: f64,
 }
 
-pub(super) const HEALTHY: Nature = Nature { errors: 0.002, slower: 1.0 };
+pub(crate) const HEALTHY: Nature = Nature { errors: 0.002, slower: 1.0 };
 
-pub(super) struct Play {
-    pub(super) machine: Machine,
-    pub(super) inputs: Vec<Input>,
-    pub(super) effects: Vec<Effect>,
-    pub(super) now: u64,
-    pub(super) running: InFlight,
+pub(crate) struct Play {
+    pub(crate) machine: Machine,
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) now: u64,
+    pub(crate) running: InFlight,
     /// The controller acknowledges checkpoints.
-    pub(super) disk_works: bool,
+    pub(crate) disk_works: bool,
     /// The replicas acknowledge weights.
-    pub(super) replicas_answer: bool,
+    pub(crate) replicas_answer: bool,
     dice: Dice,
     requests: u64,
     epoch: u64,
     share: Share,
 }
 
-pub(super) fn pair(stable: u32, candidate: u32) -> PairWeights {
+pub(crate) fn pair(stable: u32, candidate: u32) -> PairWeights {
     PairWeights { stable: Some(stable), candidate: Some(candidate) }
 }
 
-pub(super) fn step(percent: u32, bake: u64) -> Step {
+pub(crate) fn step(percent: u32, bake: u64) -> Step {
     Step { weight: StepWeight::Share(Share::from_percent(percent)), bake, ..Step::default() }
 }
 
 /// A plan whose margins a few thousand requests certify.
-pub(super) fn quick_plan() -> Plan {
+pub(crate) fn quick_plan() -> Plan {
     let mut plan = Plan::new("serving", "llm-to-h200", "llm", "llm-new");
     plan.steps = vec![step(10, MINUTE), step(50, MINUTE), step(100, MINUTE)];
     for guard in &mut plan.analysis.policy.events {
@@ -75,13 +75,49 @@ pub(super) fn quick_plan() -> Plan {
     plan
 }
 
-pub(super) fn endpoints(stable: u32, candidate: u32) -> Event {
+pub(crate) fn endpoints(stable: u32, candidate: u32) -> Event {
     let arm = |ready| ArmCapacity { ready, per_endpoint: None };
     Event::Arms(Arms { stable: arm(stable), candidate: arm(candidate), ..Arms::default() })
 }
 
+/// A request of a session of its own: its arrival and its end.
+pub(crate) fn request_of(
+    dice: &mut Dice,
+    request: u64,
+    at_ms: u64,
+    share: f64,
+    [candidate, stable]: [Nature; 2],
+) -> (Arrival, Sample) {
+    let is_candidate = dice.roll() < share;
+    let nature = if is_candidate { candidate } else { stable };
+    let arrival = Arrival {
+        request,
+        at_ms,
+        arm: if is_candidate { EvidenceArm::Candidate } else { EvidenceArm::Stable },
+        share,
+        unit: request,
+        keyed: false,
+        forced: false,
+        warm: true,
+        stratum: Stratum::default(),
+    };
+    let failed = dice.roll() < nature.errors;
+    let time = (0.5 + dice.roll()) * nature.slower;
+    let latency = |scale: f64| (!failed).then_some(time * scale);
+    let sample = Sample {
+        arrival,
+        end_ms: at_ms,
+        events: if failed { Events::NONE.with(EventMetric::Error) } else { Events::NONE },
+        first_attempt_failed: false,
+        rescued: false,
+        ttft: latency(0.2),
+        tpot: latency(0.03),
+    };
+    (arrival, sample)
+}
+
 impl Play {
-    pub(super) fn new(plan: Plan) -> Self {
+    pub(crate) fn new(plan: Plan) -> Self {
         Self {
             machine: Machine::new(plan, Stamp { monotonic: 0, wall: MONDAY }),
             inputs: Vec::new(),
@@ -98,7 +134,7 @@ impl Play {
     }
 
     /// A machine that was told of its document and of both arms.
-    pub(super) fn begun(plan: Plan) -> Self {
+    pub(crate) fn begun(plan: Plan) -> Self {
         let mut play = Self::new(plan);
         play.tell(Event::Manifests(pair(100, 0)));
         play.tell(endpoints(4, 4));
@@ -107,7 +143,7 @@ impl Play {
     }
 
     /// A machine whose first step has begun.
-    pub(super) fn on_first_step(plan: Plan) -> Self {
+    pub(crate) fn on_first_step(plan: Plan) -> Self {
         let mut play = Self::begun(plan);
         play.pass_preflight();
         play.warm();
@@ -115,24 +151,24 @@ impl Play {
         play
     }
 
-    pub(super) fn pass_preflight(&mut self) {
+    pub(crate) fn pass_preflight(&mut self) {
         for check in self.machine.plan().preflight.checks.clone() {
             let attempt = self.machine.status().attempt;
             self.tell(Event::Preflight(CheckResult { attempt, check, outcome: CheckOutcome::Passed }));
         }
     }
 
-    pub(super) fn warm(&mut self) {
+    pub(crate) fn warm(&mut self) {
         let progress = WarmUpProgress { candidate_hit_ratio: 0.5, stable_hit_ratio: 0.6, ..WarmUpProgress::default() };
         self.tell(Event::WarmUp(progress));
     }
 
-    pub(super) fn stamp(&self) -> Stamp {
+    pub(crate) fn stamp(&self) -> Stamp {
         Stamp { monotonic: self.now, wall: MONDAY + i64::try_from(self.now).expect("a short play") }
     }
 
     /// Tells the machine, and does what it says. What one call decided comes back.
-    pub(super) fn tell(&mut self, event: Event) -> Vec<Effect> {
+    pub(crate) fn tell(&mut self, event: Event) -> Vec<Effect> {
         let input = Input { at: self.stamp(), event };
         let effects = self.machine.handle(&input);
         self.inputs.push(input);
@@ -159,7 +195,7 @@ impl Play {
         }
     }
 
-    pub(super) fn command(&mut self, verb: Verb) -> Effect {
+    pub(crate) fn command(&mut self, verb: Verb) -> Effect {
         let id = format!("command-{}", self.inputs.len());
         let effects = self.tell(Event::Command(Command { id, writer: Actor::named("ana"), verb }));
         let answer = |effect: &&Effect| matches!(effect, Effect::CommandTaken { .. } | Effect::CommandRefused { .. });
@@ -167,7 +203,7 @@ impl Play {
     }
 
     /// Lets time pass, one tick a second, with what still runs told.
-    pub(super) fn wait(&mut self, milliseconds: u64) {
+    pub(crate) fn wait(&mut self, milliseconds: u64) {
         let end = self.now + milliseconds;
         while self.now < end {
             self.now = (self.now + 1000).min(end);
@@ -177,39 +213,15 @@ impl Play {
     }
 
     /// One request of a session of its own.
-    pub(super) fn request(&mut self, candidate: Nature, stable: Nature) -> Vec<Effect> {
+    pub(crate) fn request(&mut self, candidate: Nature, stable: Nature) -> Vec<Effect> {
         self.requests += 1;
-        let is_candidate = self.dice.roll() < self.share.fraction();
-        let nature = if is_candidate { candidate } else { stable };
-        let arrival = Arrival {
-            request: self.requests,
-            at_ms: self.now,
-            arm: if is_candidate { EvidenceArm::Candidate } else { EvidenceArm::Stable },
-            share: self.share.fraction(),
-            unit: self.requests,
-            keyed: false,
-            forced: false,
-            warm: true,
-            stratum: Stratum::default(),
-        };
-        let failed = self.dice.roll() < nature.errors;
-        let time = (0.5 + self.dice.roll()) * nature.slower;
-        let events = if failed { Events::NONE.with(EventMetric::Error) } else { Events::NONE };
-        let latency = |scale: f64| (!failed).then_some(time * scale);
-        let sample = Sample {
-            arrival,
-            end_ms: self.now,
-            events,
-            first_attempt_failed: false,
-            rescued: false,
-            ttft: latency(0.2),
-            tpot: latency(0.03),
-        };
+        let share = self.share.fraction();
+        let (arrival, sample) = request_of(&mut self.dice, self.requests, self.now, share, [candidate, stable]);
         self.tell(Event::Observed(vec![Observation::Arrived(arrival), Observation::Ended(sample)]))
     }
 
     /// Traffic of so many requests a second for so many seconds, or until the phase is left.
-    pub(super) fn traffic(&mut self, seconds: u64, per_second: u64, candidate: Nature) {
+    pub(crate) fn traffic(&mut self, seconds: u64, per_second: u64, candidate: Nature) {
         let phase = self.machine.phase();
         for _ in 0..seconds {
             for _ in 0..per_second {
@@ -222,7 +234,7 @@ impl Play {
         }
     }
 
-    pub(super) fn weight_changes(&self) -> Vec<WeightChange> {
+    pub(crate) fn weight_changes(&self) -> Vec<WeightChange> {
         let change = |effect: &Effect| match effect {
             Effect::SetWeights(change) => Some(change.clone()),
             _ => None,
@@ -230,11 +242,11 @@ impl Play {
         self.effects.iter().filter_map(change).collect()
     }
 
-    pub(super) fn shares(&self) -> Vec<u32> {
+    pub(crate) fn shares(&self) -> Vec<u32> {
         self.weight_changes().iter().map(|change| change.candidate.ppm() / 10_000).collect()
     }
 
-    pub(super) fn phases(&self) -> Vec<Phase> {
+    pub(crate) fn phases(&self) -> Vec<Phase> {
         let to = |effect: &Effect| match effect {
             Effect::Transition(transition) => Some(transition.to),
             _ => None,
@@ -242,16 +254,16 @@ impl Play {
         self.effects.iter().filter_map(to).collect()
     }
 
-    pub(super) fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         self.machine.status().history.last().map(|last| last.reason.clone()).unwrap_or_default()
     }
 
-    pub(super) fn run_on(&mut self, count: u64) {
+    pub(crate) fn run_on(&mut self, count: u64) {
         self.running = InFlight { stable: Running { count, oldest: 1 }, candidate: Running { count, oldest: 1 } };
     }
 
     #[track_caller]
-    pub(super) fn expect(&self, phase: Phase, stage: Stage) {
+    pub(crate) fn expect(&self, phase: Phase, stage: Stage) {
         let status = self.machine.status();
         assert_eq!((self.machine.phase(), self.machine.stage()), (phase, stage), "{}\n{status:#?}", status.message);
     }
