@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::numeric::{bits, pairs};
-use crate::sample::{Arm, Arrival, Stratum};
+use crate::sample::{Arm, Arrival, LatencyMetric, Stratum};
 
 /// Strata that may have an open block at one time.
 const STRATA: usize = 1_024;
@@ -42,6 +42,14 @@ impl Reading {
         }
     }
 
+    /// Log of the seconds, of at least so many where no more is known, but at least of `shortest`.
+    pub(crate) fn log(self, shortest: f64) -> Option<f64> {
+        match self {
+            Self::Value(seconds) | Self::AtLeast(seconds) => Some(seconds.max(shortest).ln()),
+            Self::Awaited | Self::Missing => None,
+        }
+    }
+
     fn settled(self) -> bool {
         self != Self::Awaited
     }
@@ -70,11 +78,10 @@ struct Block {
 
 /// A block all of whose members have a reading of one latency.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Scored {
-    /// By time to first token.
-    Ttft(Vec<(Arm, Reading)>),
-    /// By time per token.
-    Tpot(Vec<(Arm, Reading)>),
+pub(crate) struct Scored {
+    pub(crate) metric: LatencyMetric,
+    pub(crate) stratum: Stratum,
+    pub(crate) members: Vec<(Arm, Reading)>,
 }
 
 /// Blocks that are filling or waiting.
@@ -87,10 +94,13 @@ pub(crate) struct Blocks {
     place: BTreeMap<u64, u64>,
 }
 
+/// The largest block.
+const LARGEST: usize = 16;
+
 /// How many requests make a block: about one of the rarer arm.
 pub(crate) fn block_size(share: f64) -> usize {
     let rarer = share.min(1.0 - share);
-    if rarer <= 0.0 { 9 } else { (1.0 / rarer).round().clamp(4.0, 9.0) as usize }
+    if rarer <= 0.0 { LARGEST } else { (1.6 / rarer).round().clamp(6.0, LARGEST as f64) as usize }
 }
 
 impl Blocks {
@@ -224,13 +234,15 @@ impl Blocks {
         if !block.ttft_scored && block.members.iter().all(|member| member.ttft.settled()) {
             block.ttft_scored = true;
             if both {
-                scored.push(Scored::Ttft(block.members.iter().map(|m| (m.arm, m.ttft)).collect()));
+                let members = block.members.iter().map(|m| (m.arm, m.ttft)).collect();
+                scored.push(Scored { metric: LatencyMetric::Ttft, stratum: block.stratum, members });
             }
         }
         if !block.tpot_scored && block.members.iter().all(|member| member.tpot.settled()) {
             block.tpot_scored = true;
             if both {
-                scored.push(Scored::Tpot(block.members.iter().map(|m| (m.arm, m.tpot)).collect()));
+                let members = block.members.iter().map(|m| (m.arm, m.tpot)).collect();
+                scored.push(Scored { metric: LatencyMetric::Tpot, stratum: block.stratum, members });
             }
         }
         if block.ttft_scored && block.tpot_scored {

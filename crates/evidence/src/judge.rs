@@ -265,12 +265,9 @@ impl Judge {
         let (alpha, longest) = (self.alpha_of_one(), self.policy.unresolved_after_ms as f64 / 1e3);
         let mut found = None;
         for block in blocks {
-            let (metric, members) = match block {
-                Scored::Ttft(members) => (LatencyMetric::Ttft, members),
-                Scored::Tpot(members) => (LatencyMetric::Tpot, members),
-            };
+            let metric = block.metric;
             let Some(test) = self.state.latencies.get_mut(&metric) else { continue };
-            if test.block(&members, longest) && found.is_none() {
+            if test.block(&block, longest) && found.is_none() {
                 found = test.wealth.reached(alpha).map(|reached| (metric, reached, test.whole, test.compared.1));
             }
         }

@@ -27,7 +27,7 @@ pub mod plan;
 
 pub use bounds::MeanBounds;
 pub use judge::{Checkpoint, Judge};
-pub use policy::{Breaker, EventGuard, LatencyGuard, Policy, RATIO_GRID, STAKE_GRID};
+pub use policy::{Breaker, EventGuard, LatencyGuard, Policy, RATIO_GRID, TILT_GRID};
 pub use sample::{Arm, Arrival, EventMetric, Events, LatencyMetric, Sample, Stratum};
 pub use verdict::{
     Alarm, ArmCounts, Formula, Interval, Metric, MetricReport, QuantileReport, RatioReport, Report, Verdict, Why,

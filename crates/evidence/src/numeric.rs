@@ -20,11 +20,6 @@ pub(crate) fn ln_normal_cdf(z: f64) -> f64 {
     -0.5 * z * z - (-z).ln() - 0.5 * (2.0 * std::f64::consts::PI).ln() + series.ln()
 }
 
-/// The standard normal distribution function.
-pub(crate) fn normal_cdf(z: f64) -> f64 {
-    0.5 * libm::erfc(-z / std::f64::consts::SQRT_2)
-}
-
 /// `ln(exp(a) + exp(b))`.
 pub(crate) fn log_add(a: f64, b: f64) -> f64 {
     let (high, low) = if a > b { (a, b) } else { (b, a) };

@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::blocks::block_size;
 use crate::bounds::mean_margin;
 use crate::latency::BEST_AT;
-use crate::numeric::normal_cdf;
-use crate::policy::{Policy, RATIO_GRID, STAKE_GRID};
+use crate::policy::{Policy, RATIO_GRID, TILT_GRID};
 use crate::step::increase_at_most;
 use crate::wealth::Wealth;
 
@@ -66,16 +65,15 @@ pub fn detect_latency(policy: &Policy, ratio: f64, tolerance: f64, deviation: f6
     let mixed = 1.0 - share.powf(size) - (1.0 - share).powf(size);
     let candidates = share * size / mixed;
     let stables = (size - candidates).max(1.0);
-    let shift = (ratio / (1.0 + tolerance)).ln() / (deviation * std::f64::consts::SQRT_2);
-    let gain = 2.0 * normal_cdf(shift) - 1.0;
-    // Variance of a mean of signs over all pairs, at equality (Mann-Whitney); plus the squared gain.
-    let spread = (candidates + stables + 1.0) / (3.0 * candidates * stables) + gain * gain;
-    let growth = |stake: f64| stake * gain - 0.5 * stake * stake * spread;
-    let best = STAKE_GRID.into_iter().map(growth).fold(0.0, f64::max);
+    let shift = (ratio / (1.0 + tolerance)).ln() / deviation;
+    // Of a sum of the candidate's standardised scores over all choices.
+    let spread = candidates * stables / size;
+    let growth = |tilt: f64| tilt * shift * spread - 0.5 * tilt * tilt * spread;
+    let best = TILT_GRID.into_iter().map(growth).fold(0.0, f64::max);
     if best <= 0.0 {
         return None;
     }
-    let blocks = (whole_limit(policy) + (STAKE_GRID.len() as f64).ln()) / best;
+    let blocks = (whole_limit(policy) + (TILT_GRID.len() as f64).ln()) / best;
     Cost::new((blocks * candidates).max(1.0), share)
 }
 

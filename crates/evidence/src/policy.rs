@@ -7,8 +7,8 @@ use crate::sample::{EventMetric, LatencyMetric};
 
 /// Risk ratios that the arm-of-event test bets on. Those not above a guard's tolerance are left out.
 pub const RATIO_GRID: [f64; 7] = [1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0];
-/// Stakes of the paired betting test.
-pub const STAKE_GRID: [f64; 6] = [0.05, 0.1, 0.2, 0.4, 0.6, 0.8];
+/// How strongly the test of latencies bets on the candidate's requests being the slow ones of their block.
+pub const TILT_GRID: [f64; 6] = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2];
 
 /// A guard on something that happens or not.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

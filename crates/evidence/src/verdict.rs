@@ -32,7 +32,7 @@ pub enum Formula {
     ArmOfEvent,
     /// The same factors in a Shiryaev–Roberts e-detector: something began late.
     ArmOfEventDetector,
-    /// Stratified betting on the order of latencies.
+    /// Betting, within blocks of one stratum and time, on which requests were the candidate's.
     PairedBetting,
     /// The same bets in a Shiryaev–Roberts e-detector.
     PairedBettingDetector,

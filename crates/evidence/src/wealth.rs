@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::numeric::{bits_list, log_add, log_sum};
 
+/// The part of the error budget that the detector may spend. Little: it finds what begins late, after long waits anyway.
+const DETECTOR_PART: f64 = 0.1;
+
 /// Which half of the wealth reached its limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Reached {
@@ -71,13 +74,14 @@ impl Wealth {
 
     /// What the whole must reach for a chance of error `alpha` shared with the detector.
     pub(crate) fn whole_limit(alpha: f64) -> f64 {
-        (2.0 / alpha).ln()
+        -((1.0 - DETECTOR_PART) * alpha).ln()
     }
 
     /// What the detector must reach: `P(reach A within n) <= n / A`, with n the span and half of what is left of the
     /// error budget for each span.
     pub(crate) fn detector_limit(&self, alpha: f64) -> f64 {
-        (self.span_length() as f64).ln() + f64::from(self.span + 1) * std::f64::consts::LN_2 + (2.0 / alpha).ln()
+        (self.span_length() as f64).ln() + f64::from(self.span + 1) * std::f64::consts::LN_2
+            - (DETECTOR_PART * alpha).ln()
     }
 
     /// Whether either half has reached its limit.

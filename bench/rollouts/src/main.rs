@@ -1,0 +1,242 @@
+//! Thousands of simulated roll-outs through the production judge: how often a healthy candidate is turned back, and how
+//! long a faulty one lasts. Every number comes from a seed and can be repeated.
+
+mod draw;
+mod rivals;
+mod scenarios;
+mod tally;
+mod traffic;
+
+use std::collections::BTreeMap;
+
+use clap::{Parser, Subcommand};
+
+use crate::draw::Draw;
+use crate::rivals::{Argo, Fixed, Kayenta, Rival, Series};
+use crate::scenarios::{Faulty, LADDER, Null};
+use crate::tally::{clopper_pearson_upper, quantile};
+use crate::traffic::{Fault, Outcome, Run, Traffic};
+use tidegate_evidence::Policy;
+
+/// Simulated roll-outs through the production judge.
+#[derive(Parser)]
+struct Arguments {
+    /// Seed of all runs.
+    #[arg(long, default_value_t = 20_261_123, global = true)]
+    seed: u64,
+    /// Runs of each experiment.
+    #[arg(long, default_value_t = 200, global = true)]
+    runs: u64,
+    /// Only experiments whose name holds this.
+    #[arg(long, default_value = "", global = true)]
+    only: String,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Healthy candidates: how many are turned back.
+    Nulls,
+    /// Faulty candidates: after how many requests they are turned back.
+    Delays,
+    /// The same traffic judged by others.
+    Rivals,
+    /// Candidates just too bad to be promoted: how many are.
+    Promotions,
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    let (seed, runs) = (arguments.seed, arguments.runs);
+    println!("seed {seed}, {runs} runs of each");
+    match arguments.what {
+        What::Nulls => {
+            println!(
+                "| null | turned back | of | share | upper 95 % | weight doubted | by |\n|---|---|---|---|---|---|---|"
+            );
+            for null in scenarios::nulls().iter().filter(|null| null.name.contains(&arguments.only)) {
+                println!("{}", Found::of(null, &scenarios::strict(), seed, runs).row(null.name));
+            }
+        }
+        What::Delays => {
+            println!(
+                "| fault | found | candidate requests median (p90) | all requests median | seconds median (p90) | limit | by |\n\
+                 |---|---|---|---|---|---|---|"
+            );
+            for faulty in scenarios::faults().iter().filter(|faulty| faulty.name.contains(&arguments.only)) {
+                println!("{}", delays(faulty, seed, runs));
+            }
+        }
+        What::Rivals => compare(seed, runs, &arguments.only),
+        What::Promotions => promotions(seed, runs),
+    }
+}
+
+/// What the runs of a null came to.
+struct Found {
+    runs: u64,
+    turned_back: u64,
+    doubted: u64,
+    by: BTreeMap<String, u64>,
+}
+
+impl Found {
+    fn of(null: &Null, policy: &Policy, seed: u64, runs: u64) -> Self {
+        let mut found = Self { runs, turned_back: 0, doubted: 0, by: BTreeMap::new() };
+        for run in 0..runs {
+            let outcome =
+                Run::new(&null.traffic, &Fault::NONE, policy.clone(), Draw::of(seed, run))
+                    .play(&LADDER, None, |_| false);
+            found.doubted += u64::from(outcome.mismatch);
+            if let Some(by) = by(&outcome) {
+                found.turned_back += 1;
+                *found.by.entry(by).or_default() += 1;
+            }
+        }
+        found
+    }
+
+    fn upper(&self) -> f64 {
+        clopper_pearson_upper(self.turned_back, self.runs)
+    }
+
+    fn row(&self, name: &str) -> String {
+        let share = 100.0 * self.turned_back as f64 / self.runs as f64;
+        format!(
+            "| {name} | {} | {} | {share:.2} % | {:.2} % | {} | {:?} |",
+            self.turned_back,
+            self.runs,
+            100.0 * self.upper(),
+            self.doubted,
+            self.by
+        )
+    }
+}
+
+fn by(outcome: &Outcome) -> Option<String> {
+    let alarm = outcome.alarm.as_ref()?;
+    Some(format!("{} {}", alarm.metric.map_or("", |metric| metric.word()), alarm.formula.name()))
+}
+
+fn delays(faulty: &Faulty, seed: u64, runs: u64) -> String {
+    let (mut candidates, mut all, mut seconds) = (Vec::new(), Vec::new(), Vec::new());
+    let mut formulas = BTreeMap::<String, u64>::new();
+    for run in 0..runs {
+        let run = Run::new(&faulty.traffic, &faulty.fault, faulty.policy.clone(), Draw::of(seed, run));
+        let outcome = run.play(&[faulty.step], None, |_| false);
+        if let Some(by) = by(&outcome) {
+            candidates.push(outcome.candidate as f64);
+            all.push(outcome.requests as f64);
+            seconds.push(outcome.seconds);
+            *formulas.entry(by).or_default() += 1;
+        }
+    }
+    let found = candidates.len();
+    // Runs that were not found count as longer than all that were.
+    for values in [&mut candidates, &mut all, &mut seconds] {
+        values.resize(runs as usize, f64::INFINITY);
+    }
+    let of = |values: &mut Vec<f64>, p| quantile(values, p).unwrap_or(f64::NAN);
+    format!(
+        "| {} | {found}/{runs} | {:.0} ({:.0}) | {:.0} | {:.0} ({:.0}) | {} | {formulas:?} |",
+        faulty.name,
+        of(&mut candidates, 0.5),
+        of(&mut candidates, 0.9),
+        of(&mut all, 0.5),
+        of(&mut seconds, 0.5),
+        of(&mut seconds, 0.9),
+        faulty.limit.map_or(String::new(), |limit| format!("<= {limit}")),
+    )
+}
+
+/// Plays a run for a rival: after how many candidate requests it rolls back.
+fn rival(traffic: &Traffic, fault: &Fault, draw: Draw, requests: u64, rival: &mut dyn Rival) -> Option<f64> {
+    let mut policy = Policy::node();
+    policy.events.clear();
+    policy.latencies.clear();
+    policy.breaker.enabled = false;
+    let mut found = false;
+    let outcome = Run::new(traffic, fault, policy, draw).play(&[(0.1, requests)], None, |seen| {
+        found |= rival.observe(seen);
+        found
+    });
+    found.then_some(outcome.candidate as f64)
+}
+
+/// Requests of a comparison: 100 minutes at 20 a second.
+const COMPARED: u64 = 120_000;
+
+fn compare(seed: u64, runs: u64, only: &str) {
+    let faults = [
+        (Series::Errors, "healthy", Fault::NONE),
+        (Series::Errors, "errors x2", Fault { errors: 2.0, ..Fault::NONE }),
+        (Series::Errors, "errors x3", Fault { errors: 3.0, ..Fault::NONE }),
+        (Series::Errors, "errors x10", Fault { errors: 10.0, ..Fault::NONE }),
+        (Series::Ttft, "healthy", Fault::NONE),
+        (Series::Ttft, "ttft x1.2", Fault { ttft: 1.2, ..Fault::NONE }),
+        (Series::Ttft, "ttft x1.5", Fault { ttft: 1.5, ..Fault::NONE }),
+    ];
+    println!("20 requests a second, 10 % to the candidate, base 1 %, {COMPARED} requests at most.");
+    println!("| judge | metric | candidate | rolled back | candidate requests median (p90) |\n|---|---|---|---|---|");
+    for (series, name, fault) in faults.into_iter().filter(|fault| fault.1.contains(only)) {
+        for (judge, make) in judges(series) {
+            let mut delays: Vec<f64> = (0..runs)
+                .filter_map(|run| rival(&Traffic::PLAIN, &fault, Draw::of(seed, run), COMPARED, make(series).as_mut()))
+                .collect();
+            let found = delays.len();
+            delays.resize(runs as usize, f64::INFINITY);
+            let of = |delays: &mut Vec<f64>, p| quantile(delays, p).unwrap_or(f64::NAN);
+            let (half, most) = (of(&mut delays, 0.5), of(&mut delays, 0.9));
+            println!("| {judge} | {series:?} | {name} | {found}/{runs} | {half:.0} ({most:.0}) |");
+        }
+    }
+}
+
+type Make = fn(Series) -> Box<dyn Rival>;
+
+/// The others. The critical values of the calibrated ones give about 1 % over the whole run: a fixed window by
+/// Bonferroni over its looks, Kayenta's by simulation of its healthy row.
+fn judges(series: Series) -> Vec<(&'static str, Make)> {
+    let mut judges: Vec<(&'static str, Make)> = vec![
+        ("Kayenta, as it comes", |series| Box::new(Kayenta::new(series, 2.326))),
+        ("Kayenta, calibrated to 1 %", |series| Box::new(Kayenta::new(series, 3.3))),
+        ("fixed window of 1500, 1 %", |series| Box::new(Fixed::new(series, 1_500, 3.09))),
+        ("fixed window of 300, 1 %", |series| Box::new(Fixed::new(series, 300, 3.48))),
+    ];
+    if series == Series::Errors {
+        judges.insert(0, ("Argo, as it comes", |_| Box::new(Argo::default())));
+    }
+    judges
+}
+
+/// Candidates whose harm is exactly the budget: a promotion is a mistake, allowed in 5 %.
+fn promotions(seed: u64, runs: u64) {
+    println!("| candidate | promoted by mistake | share | upper 95 % |\n|---|---|---|---|");
+    let mut policy = Policy::node();
+    policy.alpha = 1e-9;
+    policy.breaker.enabled = false;
+    let plain = Traffic { wave: 0.0, ..Traffic::PLAIN };
+    // At 25 %, going on to 50 %, a budget of 0.5 points allows 1 point: 1 % becomes 2 %.
+    let errors = ("errors 1 % -> 2 % at 25 %, next 50 %", Fault { errors: 2.0, ..Fault::NONE });
+    let latency = ("ttft x1.15 at 25 %, margin 15 %", Fault { ttft: 1.15, ..Fault::NONE });
+    for ((name, fault), latencies) in [(errors, false), (latency, true)] {
+        let mut policy = policy.clone();
+        if latencies {
+            policy.events.clear();
+        } else {
+            policy.latencies.clear();
+        }
+        let wrong = (0..runs)
+            .filter(|run| {
+                let run = Run::new(&plain, &fault, policy.clone(), Draw::of(seed, *run));
+                run.play(&[(0.25, 40_000)], Some(0.5), |_| false).promoted
+            })
+            .count() as u64;
+        let share = 100.0 * wrong as f64 / runs as f64;
+        println!("| {name} | {wrong}/{runs} | {share:.2} % | {:.2} % |", 100.0 * clopper_pearson_upper(wrong, runs));
+    }
+}
+
+#[cfg(test)]
+mod tests;
