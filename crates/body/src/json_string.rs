@@ -12,7 +12,7 @@ const BLOCK: usize = 4 * LANES;
 
 /// Number of leading bytes that need no attention inside a JSON string: neither `"`, nor `\`, nor a control character.
 pub(crate) fn plain_length(bytes: &[u8]) -> usize {
-    stop(bytes, |_| None).unwrap_or(bytes.len())
+    stop::<false>(bytes).unwrap_or(bytes.len())
 }
 
 /// Where the closing quote stands in the bytes behind an opening one.
@@ -20,28 +20,37 @@ pub(crate) fn plain_length(bytes: &[u8]) -> usize {
 /// # Errors
 /// The offset at which this is no JSON string: a control character, an escape that JSON does not know, or the end.
 pub(crate) fn closing_quote(bytes: &[u8]) -> Result<usize, usize> {
-    let stop = stop(bytes, |at| escape_length(bytes.get(at..)?)).unwrap_or(bytes.len());
+    let stop = stop::<true>(bytes).unwrap_or(bytes.len());
     if bytes.get(stop) == Some(&b'"') { Ok(stop) } else { Err(stop) }
 }
 
-/// How long the escape is that begins here; `None` when none does.
-fn escape_length(bytes: &[u8]) -> Option<usize> {
+/// How long the escape is that begins at an offset; `None` when none does.
+#[inline(always)]
+fn escape_length(bytes: &[u8], at: usize) -> Option<usize> {
+    match (bytes.get(at)?, bytes.get(at + 1)?) {
+        (b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Some(2),
+        (b'\\', b'u') => unicode_length(bytes.get(at..)?),
+        _ => None,
+    }
+}
+
+fn unicode_length(bytes: &[u8]) -> Option<usize> {
     match bytes {
-        [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => Some(2),
         [b'\\', b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|digit| digit.is_ascii_hexdigit()) => Some(6),
         _ => None,
     }
 }
 
-/// The first special byte at which `pass` gives no length to go on behind. A block is looked at once, however many
+/// The first special byte; with `ESCAPES`, the first that begins no escape. A block is looked at once, however many
 /// special bytes it has.
-fn stop(bytes: &[u8], pass: impl Fn(usize) -> Option<usize>) -> Option<usize> {
+#[inline(always)]
+fn stop<const ESCAPES: bool>(bytes: &[u8]) -> Option<usize> {
     let mut resume = 0;
     // Most strings are keys, identifiers or tokens and end within one lane.
     let (lanes, _) = bytes.as_chunks::<LANES>();
     let mut base = 0;
     if let Some(lane) = lanes.first() {
-        if let Some(at) = first_stop(special(lane).to_bitmask().into(), base, &mut resume, &pass) {
+        if let Some(at) = first_stop::<ESCAPES>(special(lane).to_bitmask().into(), base, &mut resume, bytes) {
             return Some(at);
         }
         base = LANES;
@@ -51,7 +60,7 @@ fn stop(bytes: &[u8], pass: impl Fn(usize) -> Option<usize>) -> Option<usize> {
         let lanes = marked(block);
         if lanes.iter().fold(u8x16::splat(0), |any, lane| any | *lane).to_bitmask() != 0 {
             let marks = lanes.iter().rev().fold(0, |marks, lane| (marks << LANES) | u64::from(lane.to_bitmask()));
-            if let Some(at) = first_stop(marks, base, &mut resume, &pass) {
+            if let Some(at) = first_stop::<ESCAPES>(marks, base, &mut resume, bytes) {
                 return Some(at);
             }
         }
@@ -59,7 +68,7 @@ fn stop(bytes: &[u8], pass: impl Fn(usize) -> Option<usize>) -> Option<usize> {
     }
     for chunk in bytes.get(base..)?.chunks(BLOCK) {
         let marks = chunk.iter().rev().fold(0, |marks, byte| (marks << 1) | u64::from(is_special(*byte)));
-        if let Some(at) = first_stop(marks, base, &mut resume, &pass) {
+        if let Some(at) = first_stop::<ESCAPES>(marks, base, &mut resume, bytes) {
             return Some(at);
         }
         base += BLOCK;
@@ -67,15 +76,16 @@ fn stop(bytes: &[u8], pass: impl Fn(usize) -> Option<usize>) -> Option<usize> {
     None
 }
 
-/// The first of these marks, bit 0 standing for offset `base`, that is not passed. Those in front of `resume` lie in an
-/// escape that was.
+/// The first of these marks, bit 0 standing for offset `base`, that is not passed over. Those in front of `resume` lie in
+/// an escape that was.
 #[inline(always)]
-fn first_stop(mut marks: u64, base: usize, resume: &mut usize, pass: impl Fn(usize) -> Option<usize>) -> Option<usize> {
+fn first_stop<const ESCAPES: bool>(mut marks: u64, base: usize, resume: &mut usize, bytes: &[u8]) -> Option<usize> {
     while marks != 0 {
         let at = base + marks.trailing_zeros() as usize;
         marks &= marks - 1;
         if at >= *resume {
-            let Some(length) = pass(at) else { return Some(at) };
+            let length = if ESCAPES { escape_length(bytes, at) } else { None };
+            let Some(length) = length else { return Some(at) };
             *resume = at + length;
         }
     }

@@ -57,8 +57,11 @@ fn request_id(headers: &mut HeaderMap) -> String {
 
 /// 32 digits; formatting them by the standard library costs ten times as much.
 fn hexadecimal(number: u128) -> String {
-    let digits = number.to_be_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(|digit| char::from(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 })).collect()
+    let mut text = [0; 32];
+    for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(number.to_be_bytes()) {
+        *pair = [byte >> 4, byte & 15].map(|digit| if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
+    }
+    std::str::from_utf8(&text).unwrap_or_default().to_owned()
 }
 
 /// A head that passed the guard.

@@ -286,8 +286,12 @@ impl Listener for Tracker {
         let place = self.place(depth);
         self.member = match place {
             Place::Other => Member::Other,
-            _ if raw.contains(&b'\\') => unescape(raw).map_or(Member::Other, |name| Member::of(place, name.as_bytes())),
-            _ => Member::of(place, raw),
+            _ => match Member::of(place, raw) {
+                Member::Other if raw.contains(&b'\\') => {
+                    unescape(raw).map_or(Member::Other, |name| Member::of(place, name.as_bytes()))
+                }
+                member => member,
+            },
         };
     }
 

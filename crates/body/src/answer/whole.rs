@@ -28,27 +28,33 @@ pub(super) fn read(text: &[u8], listener: &mut impl Interest) -> bool {
     if text.first() != Some(&b'{') || text.last() != Some(&b'}') {
         return false;
     }
-    let mut walk = Walk { text, depth: 0, objects: 0, quote: 0, ended: false };
+    let mut walk = Walk { text, depth: 0, objects: 0, ended: false };
     let mut carry = Carry::default();
+    let mut asked = false;
+    let mut opened = 0;
     for (index, bytes) in text.chunks(BLOCK).enumerate() {
         let base = index * BLOCK;
-        let marks = carry.marks(bytes);
-        let mut bits = marks.quotes | marks.brackets;
+        let Marks { begins, ends, brackets } = carry.marks(bytes);
+        // Where nothing is asked for, strings are passed over without a look.
+        let mut bits = brackets | if asked { ends } else { 0 };
         while bits != 0 {
-            let at = base + bits.trailing_zeros() as usize;
-            let bit = bits & bits.wrapping_neg();
-            bits ^= bit;
-            let goes_on = if marks.quotes & bit == 0 {
-                walk.bracket(at, listener)
-            } else if marks.inside & bit != 0 {
-                walk.quote = at;
-                true
+            let at = bits.trailing_zeros();
+            let in_front = (1 << at) - 1;
+            if (brackets >> at) & 1 == 1 {
+                if !walk.bracket(base + at as usize, listener) {
+                    return false;
+                }
+                asked = listener.is_asked_for(walk.depth);
+                bits = (brackets | if asked { ends } else { 0 }) & !(in_front | 1 << at);
             } else {
-                walk.string(at, listener)
-            };
-            if !goes_on {
-                return false;
+                let begun = begins & in_front;
+                let quote = if begun == 0 { opened } else { base + begun.ilog2() as usize };
+                walk.string(quote, base + at as usize, listener);
+                bits &= bits - 1;
             }
+        }
+        if begins != 0 {
+            opened = base + begins.ilog2() as usize;
         }
     }
     walk.ended && !carry.inside
@@ -59,8 +65,6 @@ struct Walk<'a> {
     depth: usize,
     /// Bit 0: the innermost container is an object.
     objects: u64,
-    /// Where the string began that is open.
-    quote: usize,
     ended: bool,
 }
 
@@ -93,17 +97,14 @@ impl Walk<'_> {
         true
     }
 
-    /// A string that ends with this quote.
-    fn string(&mut self, end: usize, listener: &mut impl Interest) -> bool {
-        if self.ended || !listener.is_asked_for(self.depth) {
-            return !self.ended;
-        }
-        let raw = self.text.get(self.quote + 1..end).unwrap_or_default();
+    /// A string between two quotes, where something is asked for.
+    fn string(&self, quote: usize, end: usize, listener: &mut impl Interest) {
+        let raw = self.text.get(quote + 1..end).unwrap_or_default();
         let start = raw.get(..CAPTURE).unwrap_or(raw);
         let value = if self.objects & 1 == 1 { self.behind_colon(end + 1) } else { None };
         let Some(value) = value else {
             listener.string(self.depth, Text { start, length: raw.len() }, end + 1);
-            return true;
+            return;
         };
         listener.key(self.depth, start);
         if listener.wants_member() {
@@ -114,7 +115,6 @@ impl Walk<'_> {
                 listener.scalar(self.depth, scalar);
             }
         }
-        true
     }
 
     /// Where the value begins if a colon comes next: only a key has one behind it.
@@ -142,10 +142,10 @@ struct Carry {
 
 /// The bytes of one block that mean something, bit 0 the first.
 struct Marks {
-    /// Quotes that begin or end a string.
-    quotes: u64,
-    /// In a string, its first quote included.
-    inside: u64,
+    /// Quotes that begin a string.
+    begins: u64,
+    /// Quotes that end one.
+    ends: u64,
     /// Brackets outside of strings.
     brackets: u64,
 }
@@ -174,7 +174,7 @@ impl Carry {
         let quotes = quotes & !self.escaped(backslashes);
         let inside = below(quotes) ^ if self.inside { u64::MAX } else { 0 };
         self.inside = inside >> 63 == 1;
-        Marks { quotes, inside, brackets: brackets & !inside }
+        Marks { begins: quotes & inside, ends: quotes & !inside, brackets: brackets & !inside }
     }
 
     /// The bytes that a backslash in front of them escapes.

@@ -92,7 +92,7 @@ fn text() -> impl Strategy<Value = String> {
     let key = prop::sample::select(vec!["model", "a", "choices", "mod"]);
     (proptest::collection::vec((key, inner), 0..5), any::<bool>()).prop_map(|(members, pretty)| {
         let object = Value::Object(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
-        if pretty { object.to_string().replace(':', " : ").replace(',', " ,\t") } else { object.to_string() }
+        if pretty { object.to_string().replace(':', " : ").replace(',', " , ") } else { object.to_string() }
     })
 }
 
