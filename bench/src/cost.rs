@@ -125,13 +125,17 @@ fn binary(arguments: &Arguments, own: &Path) -> anyhow::Result<PathBuf> {
     if let Some(path) = &arguments.tidegate {
         return Ok(path.clone());
     }
+    let folder = own.parent().context("this program stands in no folder")?;
+    // Both are built alike: the folder has the profile's name.
+    let profile = folder.file_name().context("this program stands in no folder with a name")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["build", "--release", "-p", "tidegate", "--manifest-path"])
+        .args(["build", "-p", "tidegate", "--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .arg("--profile")
+        .arg(profile)
         .status()
         .context("cannot run cargo; name a binary with --tidegate")?;
     ensure!(built.success(), "the gateway could not be built");
-    let folder = own.parent().context("this program stands in no folder")?;
     Ok(folder.join("tidegate"))
 }

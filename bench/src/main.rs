@@ -1,4 +1,4 @@
-//! What a request costs: `cargo run --release -p tidegate-bench -- cost`.
+//! What a request costs: `cargo run --profile dist -p tidegate-bench -- cost`.
 //!
 //! One binary is the load, the model server that answers at once, and the bare proxy to compare with; each stands in a
 //! process of its own, so that one proxy's CPU time is read alone.

@@ -272,6 +272,10 @@ impl Tracker {
 }
 
 impl Interest for Tracker {
+    fn plain_key(&mut self, depth: usize, name: &[u8]) {
+        self.member = Member::of(self.place(depth), name);
+    }
+
     fn is_asked_for(&self, depth: usize) -> bool {
         self.place(depth) != Place::Other
     }

@@ -15,6 +15,8 @@ const DEEPEST: usize = 64;
 
 /// What a listener wants to hear of.
 pub(super) trait Interest: Listener {
+    /// A member's key that has no escapes.
+    fn plain_key(&mut self, depth: usize, name: &[u8]);
     /// Whether anything is asked for directly inside the container at this depth.
     fn is_asked_for(&self, depth: usize) -> bool;
     /// Whether the member whose key was told last is asked for.
@@ -49,7 +51,7 @@ pub(super) fn read(text: &[u8], listener: &mut impl Interest) -> bool {
             } else {
                 let begun = begins & in_front;
                 let quote = if begun == 0 { opened } else { base + begun.ilog2() as usize };
-                walk.string(quote, base + at as usize, listener);
+                walk.string(quote, base + at as usize, carry.escapes, listener);
                 bits &= bits - 1;
             }
         }
@@ -98,7 +100,7 @@ impl Walk<'_> {
     }
 
     /// A string between two quotes, where something is asked for.
-    fn string(&self, quote: usize, end: usize, listener: &mut impl Interest) {
+    fn string(&self, quote: usize, end: usize, escapes: bool, listener: &mut impl Interest) {
         let raw = self.text.get(quote + 1..end).unwrap_or_default();
         let start = raw.get(..CAPTURE).unwrap_or(raw);
         let value = if self.objects & 1 == 1 { self.behind_colon(end + 1) } else { None };
@@ -106,7 +108,11 @@ impl Walk<'_> {
             listener.string(self.depth, Text { start, length: raw.len() }, end + 1);
             return;
         };
-        listener.key(self.depth, start);
+        if escapes {
+            listener.key(self.depth, start);
+        } else {
+            listener.plain_key(self.depth, start);
+        }
         if listener.wants_member() {
             let rest = self.text.get(value..).unwrap_or_default();
             let is_scalar = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'E' | b'+' | b'-' | b'.');
@@ -138,6 +144,8 @@ struct Carry {
     inside: bool,
     /// The next byte is escaped.
     escaped: bool,
+    /// There was a backslash.
+    escapes: bool,
 }
 
 /// The bytes of one block that mean something, bit 0 the first.
@@ -171,6 +179,7 @@ impl Carry {
             backslashes = (backslashes << LANES) | u64::from(bytes.simd_eq(u8x16::splat(b'\\')).to_bitmask());
             brackets = (brackets << LANES) | u64::from(bracket.to_bitmask());
         }
+        self.escapes |= backslashes != 0;
         let quotes = quotes & !self.escaped(backslashes);
         let inside = below(quotes) ^ if self.inside { u64::MAX } else { 0 };
         self.inside = inside >> 63 == 1;
