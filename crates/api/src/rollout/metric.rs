@@ -36,7 +36,7 @@ pub enum MetricKind {
     Latency,
 }
 
-/// Names that a guard may have, for messages; `finish_reason:` takes any reason.
+/// Names that a guard may have, for messages.
 pub const METRICS: [&str; 10] = [
     "error",
     "abort",

@@ -53,6 +53,12 @@ fn guards(analysis: &Node<'_>, report: &mut Report) {
             report.error("UnknownMetric", name.path(), format!("is {text:?}, which {advice}"));
             continue;
         };
+        if matches!(&metric, Metric::FinishReason(reason) if reason != "length") {
+            let sentence =
+                format!("is {text:?}, but of the finish reasons only length is measured: write finish_reason:length");
+            report.error("UnknownMetric", name.path(), sentence);
+            continue;
+        }
         bounds(&guard, &metric, report);
         if let Some(first) = seen.get(&metric) {
             let sentence = format!("is guarded by guards[{first}] already; write each metric only once");

@@ -1,4 +1,6 @@
-//! What an InferenceRollout's steps must be to one another, and the numbers of its warm-up.
+//! What an InferenceRollout's steps must be to one another, and the numbers of its warm-up and freezes.
+
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -13,6 +15,9 @@ pub(crate) fn check(document: &Value, report: &mut Report) {
     for step in spec.key("steps").items() {
         gate(&step.key("gate"), report);
     }
+    for window in spec.key("freeze").items() {
+        freeze(&window, report);
+    }
     let ratio = spec.key("warmup").key("until").key("cacheHitRatio");
     if let Some(part) = ratio.value().and_then(Value::as_f64)
         && !(part > 0.0 && part <= 1.0)
@@ -20,6 +25,17 @@ pub(crate) fn check(document: &Value, report: &mut Report) {
         let sentence =
             format!("is {part}, but must be above 0 and at most 1: a part of stable's hit ratio, such as 0.8");
         report.error("OutOfRange", ratio.path(), sentence);
+    }
+}
+
+/// A window that comes round again before it ends would never let anything move.
+const LONGEST_FREEZE: Duration = Duration::from_secs(28 * 24 * 3600);
+
+fn freeze(window: &Node<'_>, report: &mut Report) {
+    let duration = window.key("duration");
+    if duration.text().and_then(crate::duration::parse_go).is_some_and(|length| length > LONGEST_FREEZE) {
+        let sentence = format!("is {}, but must be at most 672h (four weeks)", Found(duration.value()));
+        report.error("OutOfRange", duration.path(), sentence);
     }
 }
 

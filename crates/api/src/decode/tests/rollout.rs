@@ -212,6 +212,15 @@ fn stages() -> Vec<Case> {
 
 fn judging() -> Vec<Case> {
     vec![
+        case(
+            1,
+            "/analysis/guards/4/metric",
+            json!("finish_reason:stop"),
+            "UnknownMetric",
+            "spec.analysis.guards[4].metric",
+            "finish_reason:length",
+        ),
+        case(0, "/freeze/0/duration", json!("700h"), "OutOfRange", "spec.freeze[0].duration", "672h"),
         case(0, "/analysis/alpha", json!(0.5), "OutOfRange", "spec.analysis.alpha", "0.000001 to 0.1"),
         case(0, "/analysis/alpha", json!(1e-7), "OutOfRange", "spec.analysis.alpha", "0.000001 to 0.1"),
         case(0, "/analysis/template", json!("web"), "InvalidValue", "spec.analysis.template", "node-default"),
