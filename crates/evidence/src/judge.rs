@@ -300,10 +300,13 @@ impl Judge {
     }
 
     /// Keeps the first alarm, and gives it out once.
-    fn raise(&mut self, alarm: Alarm) -> Option<Alarm> {
+    fn raise(&mut self, mut alarm: Alarm) -> Option<Alarm> {
         if self.state.alarm.is_some() {
             return None;
         }
+        // Short enough that text keeps them exactly.
+        alarm.log_evidence = (alarm.log_evidence.min(1e6) * 1e4).round() / 1e4;
+        alarm.threshold = (alarm.threshold.min(1e6) * 1e4).round() / 1e4;
         self.state.alarm = Some(alarm.clone());
         Some(alarm)
     }

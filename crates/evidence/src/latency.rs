@@ -161,7 +161,7 @@ pub(crate) fn upper_ratio(logs: &Moments, burn_in: u64, alpha: f64) -> Option<f6
 }
 
 /// Log of the weight of the choice that came to be over the mean weight of all choices of as many.
-fn log_factor(scores: &[(bool, f64)], chosen: usize, tilt: f64) -> f64 {
+pub(crate) fn log_factor(scores: &[(bool, f64)], chosen: usize, tilt: f64) -> f64 {
     let own: f64 = scores.iter().filter(|score| score.0).map(|score| score.1).sum();
     // means[c]: mean weight of all choices of c among the scores so far.
     let mut means = vec![0.0; chosen + 1];

@@ -32,3 +32,6 @@ pub use sample::{Arm, Arrival, EventMetric, Events, LatencyMetric, Sample, Strat
 pub use verdict::{
     Alarm, ArmCounts, Formula, Interval, Metric, MetricReport, QuantileReport, RatioReport, Report, Verdict, Why,
 };
+
+#[cfg(test)]
+mod tests;

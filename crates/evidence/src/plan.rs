@@ -87,6 +87,9 @@ pub fn certify_events(policy: &Policy, base_rate: f64, harm_budget: f64, share: 
 /// Units until a latency margin is certified, if both arms are equally fast and log ratios of blocks deviate by
 /// `deviation`.
 pub fn certify_latency(policy: &Policy, margin: f64, deviation: f64, share: f64) -> Option<Cost> {
+    if !(share > 0.0 && share < 1.0) {
+        return None;
+    }
     let blocks = blocks_to_certify(margin.ln_1p(), deviation, BEST_AT, policy.alpha_promote)?;
     let size = block_size(share) as f64;
     let mixed = 1.0 - share.powf(size) - (1.0 - share).powf(size);
