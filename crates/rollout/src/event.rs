@@ -226,6 +226,30 @@ pub enum Verb {
     Undo,
 }
 
+impl Verb {
+    /// The words that annotations and the admin API take, for messages.
+    pub const WORDS: [&'static str; 9] =
+        ["start", "pause", "resume", "approve", "promote", "promote-full", "rollback", "rollback-cut", "undo"];
+
+    /// Reads a word: `promote` goes to the next step, `promote-full` to the last, `rollback-cut` cuts the candidate's
+    /// streams.
+    pub fn parse(word: &str) -> Option<Self> {
+        let back = |cut_streams| Self::Rollback { reason: String::new(), cut_streams };
+        Some(match word {
+            "start" => Self::Start,
+            "pause" => Self::Pause,
+            "resume" => Self::Resume,
+            "approve" => Self::Approve,
+            "promote" => Self::PromoteStep,
+            "promote-full" => Self::PromoteFull,
+            "rollback" => back(false),
+            "rollback-cut" => back(true),
+            "undo" => Self::Undo,
+            _ => return None,
+        })
+    }
+}
+
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckResult {
@@ -323,4 +347,19 @@ pub struct Running {
     pub count: u64,
     /// Age of the oldest, in milliseconds; 0 where there is none.
     pub oldest: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_a_verb_of_its_own() {
+        let verbs: Vec<Verb> = Verb::WORDS.iter().filter_map(|word| Verb::parse(word)).collect();
+        assert_eq!(verbs.len(), Verb::WORDS.len());
+        for (index, verb) in verbs.iter().enumerate() {
+            assert!(!verbs.iter().skip(index + 1).any(|other| other == verb), "{verb:?}");
+        }
+        assert_eq!(Verb::parse("Promote"), None);
+    }
 }

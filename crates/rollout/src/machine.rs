@@ -64,6 +64,7 @@ pub struct Machine {
     push: Option<Push>,
     jury: Jury,
     alarm: Option<Alarm>,
+    warned: Warned,
     promotion: Promotion,
     document_gone: bool,
     forgotten: bool,
@@ -194,6 +195,13 @@ struct Push {
     by: Actor,
 }
 
+/// Whether people were warned in this step, and when it was last looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Warned {
+    told: bool,
+    looked: u64,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Promotion {
     promoted: Option<u64>,
@@ -251,6 +259,7 @@ impl Machine {
             push: None,
             jury,
             alarm: None,
+            warned: Warned::default(),
             promotion: Promotion::default(),
             document_gone: false,
             forgotten: false,
@@ -313,7 +322,7 @@ impl Machine {
                 }
             }
             Event::Restarted { damaged } => self.restarted(*damaged, effects),
-            Event::Tick => self.watch_clock(),
+            Event::Tick => self.watch_clock(effects),
             Event::Observed(_) => {}
         }
     }

@@ -138,7 +138,9 @@ impl Machine {
         if self.alarm.is_some() || self.interruptions.holds.contains_key(&HoldReason::Alarm) {
             return Some(false);
         }
-        (self.promotion.promoted.is_some() || self.stage == Stage::Promoting).then_some(true)
+        let is_judged = matches!(self.stage, Stage::Baking | Stage::Gating) || self.promotion.promoted.is_some();
+        let is_open = self.interruptions.holds.contains_key(&HoldReason::Inconclusive);
+        ((is_judged || self.stage == Stage::Promoting) && !is_open).then_some(true)
     }
 
     fn gate_is_open(&self) -> Option<bool> {
@@ -210,7 +212,7 @@ impl Machine {
         let alarm = self.alarm.as_ref().map(|alarm| alarm.detail.clone());
         match alarm.or_else(|| self.hold_says(HoldReason::Alarm)) {
             Some(message) => words("Worse", message),
-            None if yes => words("Certified", ""),
+            None if yes => words("NoAlarm", "nothing is proved against the candidate"),
             None => words("Gathering", self.hold_says(HoldReason::Inconclusive).unwrap_or_default()),
         }
     }

@@ -45,6 +45,9 @@ impl Machine {
         self.facts.baseline = self.facts.manifests;
         self.facts.start = false;
         self.facts.warm = None;
+        if !std::mem::take(&mut self.facts.excluded).is_empty() {
+            effects.push(Effect::ExcludeModels { models: std::collections::BTreeSet::new() });
+        }
         self.facts.stable_ready = self.facts.arms.map_or(0, |arms| arms.stable.ready);
         self.ladder = super::Ladder::default();
         self.promotion = super::Promotion::default();
@@ -150,7 +153,12 @@ impl Machine {
             effects.push(Effect::StartShadow);
             return true;
         }
-        self.move_to_step(0, effects)
+        self.move_to_first_step(effects)
+    }
+
+    /// The first step, or the last for a person who said so.
+    fn move_to_first_step(&mut self, effects: &mut Vec<Effect>) -> bool {
+        self.next_step().is_some_and(|step| self.move_to_step(step, effects))
     }
 
     /// Whether the candidate's caches are warm, or as warm as they are let become.
@@ -190,6 +198,6 @@ impl Machine {
         if self.active < before && self.push.is_none() {
             return false;
         }
-        self.move_to_step(0, effects)
+        self.move_to_first_step(effects)
     }
 }

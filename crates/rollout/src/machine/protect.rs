@@ -10,6 +10,9 @@ use crate::plan::OnStreams;
 use crate::share::Share;
 use crate::stage::{HoldReason, Stage};
 
+/// Every bound is computed for a look; one in ten seconds is often enough for people.
+const BETWEEN_LOOKS: u64 = 10_000;
+
 impl Machine {
     /// Tells the judge; true when there is an alarm to look at.
     pub(super) fn observe(&mut self, observations: &[Observation]) -> bool {
@@ -27,12 +30,29 @@ impl Machine {
     }
 
     /// Lets the judge see that time passed: requests that never answer are evidence too.
-    pub(super) fn watch_clock(&mut self) {
+    pub(super) fn watch_clock(&mut self, effects: &mut Vec<Effect>) {
+        self.warn_of_evidence(effects);
         if self.stage.is_exposed()
             && let Some(alarm) = self.jury.advance_time(self.clock.now)
         {
             self.raise_alarm(alarm);
         }
+    }
+
+    /// Tells people, once a step, when the evidence is half of what turns back (on its logarithm: E >= sqrt(1/alpha)).
+    fn warn_of_evidence(&mut self, effects: &mut Vec<Effect>) {
+        let is_due = self.clock.now.saturating_sub(self.warned.looked) >= BETWEEN_LOOKS;
+        if self.warned.told || !is_due || !self.stage.is_exposed() {
+            return;
+        }
+        self.warned.looked = self.clock.now;
+        let report = self.judge_report();
+        let grown = |metric: &&tidegate_evidence::MetricReport| metric.guard && metric.ln_e >= metric.ln_e_limit / 2.0;
+        let Some(worst) = report.metrics.iter().find(grown) else { return };
+        self.warned.told = true;
+        let (word, ln_e, limit) = (worst.metric.word(), worst.ln_e, worst.ln_e_limit);
+        let message = format!("{word}: ln E is {ln_e:.1}, {limit:.1} turns back");
+        warn(NotificationKind::GuardWarning, message, effects);
     }
 
     /// The first alarm is the one that is told.

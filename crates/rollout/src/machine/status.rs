@@ -283,6 +283,27 @@ impl Machine {
         self.facts.warm.unwrap_or(false)
     }
 
+    /// Whether requests that are forced to the candidate may reach it: after preflight, and not once it turns back.
+    pub fn admits_forced(&self) -> bool {
+        let exposed = self.stage.is_exposed() || matches!(self.stage, Stage::Warming | Stage::Shadowing);
+        exposed && !self.interruptions.holds.contains_key(&HoldReason::CandidateEmpty)
+    }
+
+    /// Whether requests are mirrored to the candidate.
+    pub fn mirrors(&self) -> bool {
+        self.stage == Stage::Shadowing
+    }
+
+    /// Models that stay on stable.
+    pub fn excluded_models(&self) -> &BTreeSet<String> {
+        &self.facts.excluded
+    }
+
+    /// Whether it has ended and rules no weights any more.
+    pub fn has_ended(&self) -> bool {
+        self.forgotten || (self.stage.is_at_rest() && !self.weights.in_force)
+    }
+
     /// Whether nothing is left to do and its state may be removed.
     pub fn is_forgotten(&self) -> bool {
         self.forgotten

@@ -2,7 +2,7 @@
 
 use tidegate_evidence::{Verdict, Why as Missing};
 
-use super::{Call, GateState, Ladder, Machine, Move, Why, notify, warn};
+use super::{Call, GateState, Ladder, Machine, Move, Warned, Why, notify, warn};
 use crate::effect::{Cause, Effect, GateCall, NotificationKind};
 use crate::event::{GateAnswer, GateResult};
 use crate::plan::{GateError, Inconclusive, Step, StepWeight};
@@ -42,10 +42,10 @@ impl Machine {
     }
 
     /// The step that comes next; none after the last.
-    fn next_step(&self) -> Option<usize> {
+    pub(super) fn next_step(&self) -> Option<usize> {
         let next = match self.stage {
-            Stage::Warming | Stage::Shadowing => 0,
             _ if self.push.as_ref().is_some_and(|push| push.full) => self.last_step(),
+            Stage::Warming | Stage::Shadowing => 0,
             _ => self.ladder.step.saturating_add(1),
         };
         let is_later = !self.stage.is_progressing() || next > self.ladder.step;
@@ -100,6 +100,7 @@ impl Machine {
         }
         self.ladder = Ladder { step, share, since: self.clock.now, ..Ladder::default() };
         self.gate = GateState::default();
+        self.warned = Warned::default();
         self.interruptions.holds.remove(&HoldReason::Inconclusive);
         self.set_share(share, cause, effects);
         self.jury.begin_step(self.clock.now, share);
@@ -132,7 +133,7 @@ impl Machine {
             self.jury.begin_step(self.clock.now, share);
         }
         if !self.weights_are_applied() {
-            return false;
+            return self.out_of_time("not every replica serves by the new weights yet".into(), effects);
         }
         if share > Share::NONE && self.push.is_none() {
             match self.jury.verdict(self.clock.now, self.share_at_stake()) {

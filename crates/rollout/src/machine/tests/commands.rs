@@ -60,6 +60,10 @@ fn promoting_a_step_skips_its_bake_and_promoting_fully_goes_to_the_last() {
     assert_eq!(play.shares(), [0, 1, 100]);
     play.expect(Phase::Progressing, Stage::Shifting);
     assert!(!is_taken(&play.command(Verb::Undo)), "not promoted yet");
+    let mut play = Play::begun(quick_plan());
+    play.pass_preflight();
+    play.command(Verb::PromoteFull);
+    assert_eq!(play.shares(), [0, 100], "out of the warm-up");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::play::{HEALTHY, MONDAY, Nature, Play, endpoints, pair, quick_plan, step};
 use crate::capacity::{ArmCapacity, Arms};
-use crate::effect::{Arm, Effect};
+use crate::effect::{Arm, Effect, NotificationKind};
 use crate::event::{Event, Input, Stamp, Verb};
 use crate::freeze::FreezeWindow;
 use crate::plan::{DriftPolicy, HOUR, MINUTE, OnStreams, Plan};
@@ -43,12 +43,16 @@ fn a_dead_candidate_is_rolled_back_in_the_call_that_tells_of_it() {
 #[test]
 fn a_worse_candidate_is_rolled_back_with_the_metric_as_the_reason() {
     let mut play = Play::on_first_step(quick_plan());
-    play.traffic(3_000, 20, Nature { errors: 0.002, slower: 1.8 });
+    play.traffic(3_000, 20, Nature { errors: 0.002, slower: 1.3 });
     play.expect(Phase::RolledBack, Stage::RolledBack);
     let history = play.machine.status().history;
     let back = history.iter().find(|transition| transition.to == Phase::RollingBack).expect("it turned back");
     assert!(back.reason == "Worse:ttft" || back.reason == "Worse:tpot", "{back:?}");
     assert!(back.numbers.contains_key("logEvidence"), "{back:?}");
+    let warnings = play.effects.iter().filter(
+        |effect| matches!(effect, Effect::Notify(told) if told.kind == NotificationKind::GuardWarning && told.warning),
+    );
+    assert_eq!(warnings.count(), 1, "told once, before it turned back");
 }
 
 #[test]
@@ -167,6 +171,11 @@ fn an_edit_of_the_weights_underneath_holds_and_says_what_it_was() {
     play.command(Verb::Resume);
     play.expect(Phase::Progressing, Stage::Shifting);
     assert_eq!(play.shares(), [0, 10], "the weights stayed all the while");
+    let mut plan = quick_plan();
+    plan.steps = vec![step(100, HOUR)];
+    let mut play = Play::on_first_step(plan);
+    play.tell(Event::Manifests(pair(0, 100)));
+    play.expect(Phase::Progressing, Stage::Shifting);
     let mut plan = quick_plan();
     plan.drift = DriftPolicy::Ignore;
     let mut play = Play::on_first_step(plan);
