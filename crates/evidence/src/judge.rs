@@ -81,8 +81,7 @@ impl Judge {
         let mut events = BTreeMap::new();
         for (metric, tolerance) in guards.chain(policy.observed.iter().map(|metric| (*metric, 1.0))) {
             let fresh = EventTest::new(tolerance, policy.detector_span, policy.remembered_failing);
-            let kept =
-                state.events.remove(&metric).filter(|kept| kept.tolerance.to_bits() == fresh.tolerance.to_bits());
+            let kept = state.events.remove(&metric).filter(|kept| is_same(kept.tolerance, fresh.tolerance));
             events.entry(metric).or_insert_with(|| kept.unwrap_or(fresh));
         }
         state.events = events;
@@ -90,7 +89,7 @@ impl Judge {
         for guard in &policy.latencies {
             let fresh = LatencyTest::new(guard.tolerance, policy.detector_span);
             let kept = state.latencies.remove(&guard.metric);
-            let kept = kept.filter(|kept| kept.tolerance.to_bits() == fresh.tolerance.to_bits());
+            let kept = kept.filter(|kept| is_same(kept.tolerance, fresh.tolerance));
             latencies.entry(guard.metric).or_insert_with(|| kept.unwrap_or(fresh));
         }
         state.latencies = latencies;
@@ -322,6 +321,11 @@ impl Judge {
             detail: format!("{observed} of {units} units went to the candidate, {expected:.1} were expected"),
         }
     }
+}
+
+/// Whether two tolerances are one: a policy that went through text may have lost its last bit.
+fn is_same(one: f64, other: f64) -> bool {
+    (one - other).abs() < 1e-9
 }
 
 /// What a sample says of its latencies. A client that leaves before the first token says how long it waited.

@@ -11,6 +11,9 @@ use crate::quantiles::Histogram;
 use crate::sample::{Arm, Arrival, EventMetric, LatencyMetric, Sample};
 use crate::units::{Known, Units};
 
+/// Shares nearer to each other than this are one.
+const SAME_SHARE: f64 = 1e-6;
+
 /// One number for each arm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Both {
@@ -69,7 +72,7 @@ impl Step {
 
     /// Whether a request was assigned within this step.
     pub(crate) fn holds(&self, arrival: &Arrival) -> bool {
-        arrival.at_ms >= self.began_ms && arrival.share.to_bits() == self.share.to_bits()
+        arrival.at_ms >= self.began_ms && (arrival.share - self.share).abs() < SAME_SHARE
     }
 
     /// A finished request that says something about its arm.
