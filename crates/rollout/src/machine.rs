@@ -283,7 +283,12 @@ impl Machine {
             let elapsed = self.clock.advance(input.at);
             self.count(elapsed);
         }
-        if let Event::Observed(observations) = &input.event {
+        if let Event::InFlight(in_flight) = &input.event {
+            self.facts.in_flight = Some(*in_flight);
+            if !self.stage.drains() {
+                return effects;
+            }
+        } else if let Event::Observed(observations) = &input.event {
             // The one input that comes by the thousand: unless an alarm rings, nothing else changes by it at once.
             if !self.observe(observations) {
                 return effects;
@@ -308,7 +313,6 @@ impl Machine {
             Event::Shadow(progress) => self.facts.shadow = Some(*progress),
             Event::Gate(result) => self.gate_answered(result),
             Event::Arms(arms) => self.arms_seen(arms),
-            Event::InFlight(in_flight) => self.facts.in_flight = Some(*in_flight),
             Event::WeightsApplied { epoch } => {
                 // An epoch that was never given out says nothing.
                 if *epoch <= self.weights.epoch {
@@ -323,7 +327,7 @@ impl Machine {
             }
             Event::Restarted { damaged } => self.restarted(*damaged, effects),
             Event::Tick => self.watch_clock(effects),
-            Event::Observed(_) => {}
+            Event::Observed(_) | Event::InFlight(_) => {}
         }
     }
 

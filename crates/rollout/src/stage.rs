@@ -31,7 +31,7 @@ pub enum Stage {
     Completed,
     /// 100/0; the candidate's last requests finish.
     RollingBack,
-    /// Stable serves alone, and is held there.
+    /// Stable serves alone, and is held there until the manifests say so too.
     RolledBack,
     /// Another release took its place.
     Superseded,
@@ -109,6 +109,11 @@ impl Stage {
     /// The candidate may have traffic, and stable may have to take it back.
     pub fn is_exposed(self) -> bool {
         self.is_progressing() || matches!(self, Self::Promoting | Self::Draining | Self::Settling)
+    }
+
+    /// An arm empties.
+    pub fn drains(self) -> bool {
+        matches!(self, Self::Draining | Self::RollingBack | Self::Superseded)
     }
 
     /// Nothing more happens by itself.

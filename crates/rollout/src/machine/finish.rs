@@ -97,6 +97,16 @@ impl Machine {
                 }
                 false
             }
+            // Stable is held at everything until the manifests give it everything: then nothing changes by stepping
+            // aside, and the pair is free for another roll-out.
+            Stage::RolledBack | Stage::Failed => {
+                let says = self.facts.manifests.is_some_and(|manifests| manifests.candidate.unwrap_or(0) == 0);
+                if says && self.weights.in_force {
+                    self.weights.in_force = false;
+                    effects.push(Effect::Release);
+                }
+                false
+            }
             // The old candidate empties; then nothing is left of this release.
             Stage::Superseded => {
                 let running = self.facts.in_flight.map(|in_flight| in_flight.candidate);

@@ -33,7 +33,7 @@ pub struct Status {
     pub steps: usize,
     /// How often it began.
     pub attempt: u32,
-    /// What the data plane serves by, in percent; none while the manifests rule.
+    /// What the data plane serves by, in percent; none before the start. At the end the manifests say the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effective_weights: Option<EffectiveWeights>,
     /// What the candidate really got within the step, in percent.
@@ -208,7 +208,7 @@ impl Machine {
             step_index: (self.ladder.since > 0 || self.stage.is_exposed()).then_some(self.ladder.step),
             steps: self.plan.steps.len(),
             attempt: self.attempt,
-            effective_weights: self.weights.in_force.then(|| EffectiveWeights {
+            effective_weights: (self.attempt > 0).then(|| EffectiveWeights {
                 stable: self.weights.candidate.rest().percent(),
                 candidate: self.weights.candidate.percent(),
             }),

@@ -35,9 +35,8 @@ fn a_dead_candidate_is_rolled_back_in_the_call_that_tells_of_it() {
     play.expect(Phase::RolledBack, Stage::RolledBack);
     assert_eq!(play.shares(), [0, 10, 0]);
     assert!(!play.effects.iter().any(|effect| matches!(effect, Effect::CutStreams { .. })));
-    play.tell(Event::Manifests(pair(100, 0)));
-    play.wait(HOUR);
-    assert_eq!(play.machine.effective_share(), Some(Share::NONE), "stable is held until somebody decides");
+    assert_eq!(play.machine.effective_share(), None, "the manifests say the same, and another roll-out may begin");
+    assert!(play.machine.has_ended());
 }
 
 #[test]
@@ -53,6 +52,20 @@ fn a_worse_candidate_is_rolled_back_with_the_metric_as_the_reason() {
         |effect| matches!(effect, Effect::Notify(told) if told.kind == NotificationKind::GuardWarning && told.warning),
     );
     assert_eq!(warnings.count(), 1, "told once, before it turned back");
+}
+
+#[test]
+fn stable_is_held_at_everything_while_the_manifests_say_otherwise() {
+    let mut play = Play::on_first_step(quick_plan());
+    play.tell(Event::Manifests(pair(90, 10)));
+    play.command(Verb::Rollback { reason: String::new(), cut_streams: false });
+    play.wait(HOUR);
+    play.expect(Phase::RolledBack, Stage::RolledBack);
+    assert_eq!(play.machine.effective_share(), Some(Share::NONE));
+    play.tell(Event::Manifests(pair(100, 0)));
+    assert_eq!(play.effects.last(), Some(&Effect::Release));
+    play.tell(Event::Manifests(pair(90, 10)));
+    assert_eq!(play.machine.effective_share(), None, "what people write afterwards counts");
 }
 
 #[test]
