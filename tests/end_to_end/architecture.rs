@@ -15,6 +15,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidegate-routing", &["tidegate-api"]),
     ("tidegate-rollout", &["tidegate-api", "tidegate-evidence"]),
     ("tidegate-files", &["tidegate-api"]),
+    (
+        "tidegate-controller",
+        &["tidegate-api", "tidegate-evidence", "tidegate-rollout", "tidegate-routing", "tidegate-telemetry"],
+    ),
     ("tidegate-signals", &["tidegate-picker"]),
     ("tidegate-migrate", &["tidegate-api", "tidegate-routing"]),
     ("tidegate-admin", &["tidegate-api", "tidegate-telemetry"]),
