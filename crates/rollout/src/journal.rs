@@ -19,6 +19,8 @@ use crate::plan::Plan;
 pub const VERSION: u32 = 1;
 /// The longest record that is read: 64 MiB. A checkpoint is far smaller.
 pub const LONGEST: usize = 64 << 20;
+/// A journal longer than this is worth shortening to a checkpoint ([`Journal::replace`]): 16 MiB, a second to replay.
+pub const SHORTEN_AT: u64 = 16 << 20;
 /// Hexadecimal digits of a checksum.
 const CHECKSUM: usize = 16;
 

@@ -63,6 +63,7 @@ impl Machine {
         let from = self.phase();
         self.interruptions.paused = Some(by.clone());
         self.guard = None;
+        self.push = None;
         if from != self.phase() {
             self.record(from, Why::new("Paused", "paused by command").by(by), effects);
         }
