@@ -10,5 +10,6 @@ mod failures;
 mod guides;
 mod readme;
 mod reload;
+mod routes;
 mod setup;
 mod traps;

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use gateway_api::experimental::gatewayclasses::GatewayClassSpec;
 use gateway_api::experimental::gateways::GatewaySpec;
-use gateway_api::experimental::httproutes::HttpRouteSpec;
+use gateway_api::experimental::httproutes::{HttpRoute, HttpRouteRules, HttpRouteSpec};
 use gateway_api::experimental::referencegrants::ReferenceGrantSpec;
 use serde_json::{Value, json};
 
@@ -184,7 +184,11 @@ pub(super) fn http_route(input: &Input<'_>, report: &mut Report) -> Option<Resou
     route_matches::check(input.value, report);
     route_filters::check(input.value, report);
     route_timing::check(input.value, report);
-    typed(input.value, &ROUTE, report).map(|route| Resource::HttpRoute(Box::new(route)))
+    let mut route: HttpRoute = typed(input.value, &ROUTE, report)?;
+    // What the CRD's default says: one rule that takes everything and leads nowhere, so its requests get 500 and not
+    // another route's answer.
+    route.spec.rules.get_or_insert_with(|| vec![HttpRouteRules::default()]);
+    Some(Resource::HttpRoute(Box::new(route)))
 }
 
 pub(super) fn reference_grant(input: &Input<'_>, report: &mut Report) -> Option<Resource> {

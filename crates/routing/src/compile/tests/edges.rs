@@ -115,3 +115,23 @@ fn pools_of_both_groups_with_one_name_are_told_apart_whatever_their_order() {
     };
     assert_eq!(draw([of(GROUP_V1, 90), of(GROUP_ALPHA, 10)]), draw([of(GROUP_ALPHA, 10), of(GROUP_V1, 90)]));
 }
+
+#[test]
+fn a_route_without_rules_takes_everything_and_leads_nowhere() {
+    let mut bare = route(json!([]));
+    bare["spec"].as_object_mut().unwrap().remove("rules");
+    let mut null = bare.clone();
+    null["spec"]["rules"] = Value::Null;
+    let weightless = route(json!([{"backendRefs": [backend("one", 0), backend("two", 0)]}]));
+    for written in [bare, null, route(json!([{}])), route(json!([{"backendRefs": []}])), weightless] {
+        let compiled = compiled(vec![gateway(), written.clone(), alpha_pool("one"), alpha_pool("two")]);
+        assert_eq!(condition(&compiled, "HTTPRoute", "route", "Accepted"), is(ConditionStatus::True, "Accepted"));
+        let [rule] = rules(&compiled)[..] else { panic!("one rule is wanted of {written}") };
+        assert_eq!(rule.split.choose(crate::Draw::Random(7), 0), None, "{written}");
+        assert_eq!(rule.split.choose(crate::Draw::Session(b"a"), 0), None, "{written}");
+        for path in ["/", "/v1/chat/completions"] {
+            let request = http::Request::post(path).body(()).unwrap().into_parts().0;
+            assert!(listener(&compiled).router.route("any.example", &request).is_some(), "{path} of {written}");
+        }
+    }
+}
