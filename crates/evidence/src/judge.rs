@@ -22,7 +22,13 @@ use crate::wealth::Reached;
 /// Candidate requests whose first token is waited for at one time.
 const AWAITED: usize = 16_384;
 
+/// A request that was not heard of for so long was lost on the way here, and is no longer waited for: milliseconds.
+const FORGOTTEN_MS: u64 = 900_000;
+
 /// The judge of one candidate. A new revision of the candidate needs a new judge.
+///
+/// Mirrored (shadow) requests belong to a judge of their own: a request that was mirrored is told as two, one on each arm,
+/// with a share of 0.5 and units of their own, and those that were not mirrored are not told.
 #[derive(Clone, Debug)]
 pub struct Judge {
     policy: Policy,
@@ -244,6 +250,7 @@ impl Judge {
     /// Time passed: requests without a first token for too long are counted as slow. Call it about once a second.
     pub fn advance_time(&mut self, now_ms: u64) -> Option<Alarm> {
         let (contemporary, limit) = (self.policy.contemporary_ms, self.policy.unresolved_after_ms);
+        self.state.awaited.retain(|_, at_ms| now_ms.saturating_sub(*at_ms) < FORGOTTEN_MS);
         let waited = |at_ms: &&u64| now_ms.saturating_sub(**at_ms) >= limit;
         self.state.unresolved = self.state.awaited.values().filter(waited).count() as u64;
         let scored = self.state.blocks.advance(now_ms, contemporary, limit);

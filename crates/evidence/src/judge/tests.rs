@@ -138,6 +138,12 @@ fn a_candidate_that_stalls_is_slow_even_if_it_never_answers() {
     let alarm = found.expect("an alarm");
     assert_eq!(alarm.metric, Some(Metric::Latency(LatencyMetric::Ttft)));
     assert!(traffic.judge.report(traffic.now_ms, 0.5).unresolved > 100);
+    traffic.judge.advance_time(traffic.now_ms + 3_600_000);
+    assert_eq!(
+        traffic.judge.report(traffic.now_ms + 3_600_000, 0.5).unresolved,
+        0,
+        "lost ones do not hold it for ever"
+    );
 }
 
 #[test]
