@@ -83,11 +83,12 @@ impl Machine {
             self.turn_back(Why::new("CandidateUnavailable", message), false, effects);
             return true;
         }
-        self.set_share(Share::NONE, Cause::CandidateEmpty, effects);
-        self.guard = None;
         if self.stage.moves_forward() {
+            self.set_share(Share::NONE, Cause::CandidateEmpty, effects);
+            self.guard = None;
             self.hold(HoldReason::CandidateEmpty, format!("{message}; `resume` tries this step again"), effects);
-        } else {
+        } else if !std::mem::replace(&mut self.warned.told, true) {
+            // Promoted: the data plane lends the share to stable, and a person decides whether to keep the promotion.
             warn(NotificationKind::Held, format!("{message}; `undo` makes that lasting"), effects);
         }
         false

@@ -122,6 +122,24 @@ fn a_candidate_without_endpoints_gives_its_share_back_at_once() {
 }
 
 #[test]
+fn a_promoted_candidate_that_empties_turns_back_only_where_that_is_automatic() {
+    for auto in [true, false] {
+        let mut plan = quick_plan();
+        plan.steps = vec![step(100, 0)];
+        plan.rollback.auto = auto;
+        let mut play = Play::on_first_step(plan);
+        play.traffic(400, 20, HEALTHY);
+        play.wait(1000);
+        play.expect(Phase::Settling, Stage::Settling);
+        play.tell(endpoints(4, 0));
+        play.tell(endpoints(4, 0));
+        assert_eq!(play.shares(), if auto { vec![0, 100, 0] } else { vec![0, 100] });
+        let warned = |effect: &&Effect| matches!(effect, Effect::Notify(told) if told.message.contains("`undo`"));
+        assert_eq!(play.effects.iter().filter(warned).count(), usize::from(!auto));
+    }
+}
+
+#[test]
 fn an_empty_stable_never_raises_the_candidate() {
     let mut play = Play::begun(quick_plan());
     play.tell(endpoints(0, 4));
