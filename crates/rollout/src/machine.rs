@@ -5,6 +5,7 @@
 //! what is known allows. Whatever protects users (alarms, an empty candidate, a deletion) is looked at before whatever
 //! moves forward, in every round.
 
+mod clock;
 mod commands;
 mod conditions;
 mod documents;
@@ -23,7 +24,11 @@ use tidegate_evidence::Alarm;
 
 pub use conditions::{ConditionKind, Mark};
 pub use explain::{Explanation, Formula, Number};
-pub use status::{EffectiveWeights, HoldStatus, Status, StepPhase};
+pub use status::{
+    Counts, DrainStatus, EffectiveWeights, EvidenceStatus, HoldStatus, ObservedShare, RatioStatus, Status, StepPhase,
+};
+
+use clock::Clock;
 
 use crate::effect::{Cause, Effect, Notification, NotificationKind, Transition, WeightChange};
 use crate::event::{Actor, Event, Input, Stamp};
@@ -38,8 +43,6 @@ pub const HISTORY: usize = 20;
 const TAKEN: usize = 256;
 /// More rounds than any input can need; a bound, so that a defect stands still instead of spinning.
 const MOST_ROUNDS: usize = 64;
-/// A gateway that was down for longer than this counts as down for this long: 30 days.
-const LONGEST_DOWN: i64 = 30 * 24 * 3_600_000;
 
 /// A roll-out from its document to its end.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -72,13 +75,6 @@ pub struct Machine {
     taken: VecDeque<String>,
     history: VecDeque<Transition>,
     marks: BTreeMap<ConditionKind, Mark>,
-}
-
-/// The machine's own time: it stands still while inputs claim to go backwards, and goes on over restarts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Clock {
-    now: u64,
-    stamp: Stamp,
 }
 
 /// How this attempt began.
@@ -473,27 +469,6 @@ impl Machine {
                 false
             }
         }
-    }
-}
-
-impl Clock {
-    /// A time of the gateway's monotonic clock by the machine's: that one goes on where a restart begins anew.
-    fn translate(&self, monotonic: u64) -> u64 {
-        self.now.saturating_add(monotonic).saturating_sub(self.stamp.monotonic)
-    }
-
-    fn advance(&mut self, at: Stamp) -> u64 {
-        let elapsed = at.monotonic.saturating_sub(self.stamp.monotonic);
-        self.now = self.now.saturating_add(elapsed);
-        self.stamp = Stamp { monotonic: self.stamp.monotonic.max(at.monotonic), wall: at.wall };
-        elapsed
-    }
-
-    /// A new monotonic clock; the time down is what the wall says, as far as that can be believed.
-    fn restart(&mut self, at: Stamp) {
-        let down = at.wall.saturating_sub(self.stamp.wall).clamp(0, LONGEST_DOWN);
-        self.now = self.now.saturating_add(down.unsigned_abs());
-        self.stamp = at;
     }
 }
 
