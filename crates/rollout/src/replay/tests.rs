@@ -40,6 +40,7 @@ fn brief_plan() -> Plan {
     for guard in &mut plan.analysis.policy.events {
         guard.harm_budget = Some(0.2);
     }
+    plan.analysis.policy.latencies.clear();
     plan
 }
 
@@ -65,7 +66,10 @@ fn a_whole_roll_out_killed_at_two_hundred_points_resumes_where_it_was() {
     assert_eq!(shares, [[None].as_slice(), &percents].concat());
     for kill in 1..=200_usize {
         let cut = journal.bytes.len() * kill / 200 - kill % 7 * usize::from(kill < 200);
-        let (end, share) = journal.entries.iter().rev().find(|(end, _)| *end <= cut).expect("it began");
+        let Some((end, share)) = journal.entries.iter().rev().find(|(end, _)| *end <= cut) else {
+            assert!(replay(journal.bytes.get(..cut).expect("within")).is_err(), "killed before it began");
+            continue;
+        };
         let replayed = replay(journal.bytes.get(..cut).expect("within")).expect("a journal that began");
         assert_eq!((replayed.end, replayed.machine.effective_share()), (*end, *share), "killed at {cut}");
         assert!(!replayed.is_damaged());
@@ -196,7 +200,7 @@ fn collect<'a>(value: &'a mut serde_json::Value, numbers: &mut Vec<&'a mut serde
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig { cases: 64, ..Default::default() })]
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 32, ..Default::default() })]
 
     #[test]
     fn a_journal_of_other_numbers_panics_nowhere(

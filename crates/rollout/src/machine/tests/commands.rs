@@ -29,7 +29,7 @@ fn a_pause_keeps_the_share_and_stops_the_clocks() {
     play.traffic(40, 20, HEALTHY);
     play.expect(Phase::Progressing, Stage::Baking);
     play.command(Verb::Pause);
-    play.wait(10 * HOUR);
+    play.wait(HOUR);
     play.expect(Phase::Paused, Stage::Baking);
     assert_eq!(play.shares(), [0, 10]);
     assert!(!is_taken(&play.command(Verb::PromoteStep)));
