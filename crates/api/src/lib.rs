@@ -5,6 +5,7 @@
 //! [`ObjectStatus`]es. This crate does no I/O and knows nothing of traffic.
 
 pub mod annotation;
+pub mod certificate;
 mod decode;
 pub mod document;
 pub mod duration;

@@ -81,6 +81,8 @@ pub struct ObjectStatus {
     pub conditions: Vec<Condition>,
     /// Per parent: HTTPRoute, InferencePool.
     pub parents: Vec<ParentStatus>,
+    /// Per target: policies.
+    pub ancestors: Vec<ParentStatus>,
     /// Per listener: Gateway.
     pub listeners: Vec<ListenerStatus>,
     /// Gateway: addresses a client can use, without port.
@@ -100,6 +102,7 @@ impl ObjectStatus {
         };
         !refuses(&self.conditions)
             && !self.parents.iter().any(|parent| refuses(&parent.conditions))
+            && !self.ancestors.iter().any(|ancestor| refuses(&ancestor.conditions))
             && !self.listeners.iter().any(|listener| refuses(&listener.conditions))
             && !self.findings.iter().any(|finding| finding.severity == crate::Severity::Error)
     }
@@ -127,6 +130,14 @@ impl ObjectStatus {
                 .map(|parent| json!({"conditions": parent.conditions, "controllerName": CONTROLLER_NAME, "parentRef": parent.parent_ref}))
                 .collect();
             status.insert(if singular_parent { "parent" } else { "parents" }.into(), parents.into());
+        }
+        if !self.ancestors.is_empty() {
+            let ancestors: Vec<Value> = self
+                .ancestors
+                .iter()
+                .map(|ancestor| json!({"ancestorRef": ancestor.parent_ref, "conditions": ancestor.conditions, "controllerName": CONTROLLER_NAME}))
+                .collect();
+            status.insert("ancestors".into(), ancestors.into());
         }
         Value::Object(status)
     }

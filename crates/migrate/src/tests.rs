@@ -36,6 +36,7 @@ fn admit_one(index: usize, value: &Value) -> Admitted {
         document: Arc::new(document),
         resource: decoded.resource.map(Arc::new),
         metadata: decoded.metadata,
+        stand_in: None,
         findings: decoded.findings,
     }
 }

@@ -18,6 +18,8 @@ pub struct Admitted {
     pub resource: Option<Arc<Resource>>,
     /// Metadata that goes with `resource`.
     pub metadata: Metadata,
+    /// Place of the earlier description that is in force in place of `document`, which was never good.
+    pub stand_in: Option<String>,
     /// Everything found so far: by the source, by decoding, by the rules above.
     pub findings: Vec<Finding>,
 }
@@ -81,10 +83,11 @@ impl Intake {
         }
         let metadata = good.as_ref().map_or(decoded.metadata, |good| good.metadata.clone());
         let resource = good.as_ref().map(|good| good.resource.clone());
+        let stand_in = good.as_ref().filter(|good| good.stands_in).map(|good| good.place.clone());
         if let Some(good) = good {
             self.good.insert(document.key.clone(), good);
         }
-        Admitted { document: document.clone(), resource, metadata, findings }
+        Admitted { document: document.clone(), resource, metadata, stand_in, findings }
     }
 }
 
@@ -187,18 +190,21 @@ mod tests {
 
     #[test]
     fn a_broken_certificate_leaves_the_last_good_one_in_force() {
+        let made = || rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).expect("a certificate");
+        let (own, other) = (made(), made());
         let secret = |key: &str| {
             document(
                 "a.yaml",
                 json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "type": "kubernetes.io/tls",
-                       "stringData": {"tls.crt": "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n", "tls.key": key}}),
+                       "stringData": {"tls.crt": own.cert.pem(), "tls.key": key}}),
             )
         };
         let mut intake = Intake::default();
-        let good = secret("-----BEGIN PRIVATE KEY-----\nYQ==\n-----END PRIVATE KEY-----\n");
-        let good = intake.admit(&[good]).remove(0).resource.expect("a resource");
-        let broken = intake.admit(&[secret("-----BEGIN PRIVATE")]).remove(0);
-        assert_eq!(broken.resource.as_deref(), Some(&*good));
-        assert!(broken.findings.iter().any(|finding| finding.field.to_string().contains("tls.key")));
+        let good = intake.admit(&[secret(&own.signing_key.serialize_pem())]).remove(0).resource.expect("a resource");
+        for key in ["-----BEGIN PRIVATE", &other.signing_key.serialize_pem()] {
+            let broken = intake.admit(&[secret(key)]).remove(0);
+            assert_eq!(broken.resource.as_deref(), Some(&*good));
+            assert!(broken.findings.iter().any(|finding| finding.field.to_string().contains("tls.key")));
+        }
     }
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::Input;
 use super::typed::{check, typed};
+use crate::certificate::{self, Unusable};
 use crate::node::Node;
 use crate::report::Report;
 use crate::schema::{Overlay, Shape, derive};
@@ -137,29 +138,42 @@ pub(super) fn secret(input: &Input<'_>, report: &mut Report) -> Option<Resource>
 /// What a TLS Secret must hold for a listener to use it. Found here and not by its listeners, so that a broken edit
 /// leaves the certificate before it in force.
 fn check_certificate(secret: &Secret, report: &mut Report) {
-    let mut part = |key: &str, holds: fn(&[u8]) -> bool, wanted: &str| {
-        let plain = secret.string_data.as_ref().and_then(|data| data.get(key)).map(String::as_bytes);
-        let encoded = secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
-        let section = if plain.is_some() { "stringData" } else { "data" };
-        let field = FieldPath::root().key(section).key(key);
-        match plain.or(encoded) {
-            None => {
-                let sentence = format!("is missing; a Secret of type kubernetes.io/tls needs {wanted} there");
-                report.error("RequiredField", &field, sentence);
-            }
-            // What stands there is not repeated: it may be the secret itself.
-            Some(bytes) if !holds(bytes) => {
-                report.error("InvalidValue", &field, format!("is not {wanted}; put the whole file there"));
-            }
-            Some(_) => {}
-        }
+    let chain = part(secret, "tls.crt", "a certificate chain in PEM", report, |bytes| {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
+        chain.ok().filter(|chain| !chain.is_empty())
+    });
+    let key =
+        part(secret, "tls.key", "a private key in PEM", report, |bytes| PrivateKeyDer::from_pem_slice(bytes).ok());
+    let (Some((crt_field, chain)), Some((key_field, key))) = (chain, key) else { return };
+    if let Err(unusable) = certificate::check(chain, &key) {
+        let field = if unusable == Unusable::Certificate { crt_field } else { key_field };
+        report.error("InvalidValue", &field, unusable.to_string());
+    }
+}
+
+/// One value of a TLS Secret and its place; said where it is missing or is not what is wanted.
+fn part<T>(
+    secret: &Secret,
+    key: &str,
+    wanted: &str,
+    report: &mut Report,
+    read: impl FnOnce(&[u8]) -> Option<T>,
+) -> Option<(FieldPath, T)> {
+    let plain = secret.string_data.as_ref().and_then(|data| data.get(key)).map(String::as_bytes);
+    let encoded = secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
+    let section = if plain.is_some() { "stringData" } else { "data" };
+    let field = FieldPath::root().key(section).key(key);
+    let Some(bytes) = plain.or(encoded) else {
+        let sentence = format!("is missing; a Secret of type kubernetes.io/tls needs {wanted} there");
+        report.error("RequiredField", &field, sentence);
+        return None;
     };
-    let is_chain = |bytes: &[u8]| {
-        let mut chain = CertificateDer::pem_slice_iter(bytes).peekable();
-        chain.peek().is_some() && chain.all(|certificate| certificate.is_ok())
+    let Some(value) = read(bytes) else {
+        // What stands there is not repeated: it may be the secret itself.
+        report.error("InvalidValue", &field, format!("is not {wanted}; put the whole file there"));
+        return None;
     };
-    part("tls.crt", is_chain, "a certificate chain in PEM");
-    part("tls.key", |bytes| PrivateKeyDer::from_pem_slice(bytes).is_ok(), "a private key in PEM");
+    Some((field, value))
 }
 
 pub(super) fn namespace(input: &Input<'_>, report: &mut Report) -> Option<Resource> {

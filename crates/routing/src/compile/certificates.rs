@@ -5,19 +5,26 @@ use std::sync::Arc;
 use gateway_api::experimental::gateways::GatewayListenersTlsCertificateRefs;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tidegate_api::Resource;
+use tidegate_api::certificate::Unusable;
+use tidegate_api::{Resource, Severity};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::index::{GATEWAY_GROUP, Index, Referrer};
 use crate::snapshot::Certificate;
 
-/// The certificate that a listener of a Gateway in `namespace` refers to; else the reason of `ResolvedRefs=False` and a
-/// message.
+/// The reason of `ResolvedRefs=False`, and a message.
+type Problem = (&'static str, String);
+
+/// The certificate that a listener of a Gateway in `namespace` refers to, and what is wrong with its newest description
+/// where an earlier one serves.
+///
+/// # Errors
+/// Why there is none.
 pub(super) fn load(
     index: &Index<'_>,
     namespace: &str,
     reference: &GatewayListenersTlsCertificateRefs,
-) -> Result<Arc<Certificate>, (&'static str, String)> {
+) -> Result<(Arc<Certificate>, Option<Problem>), Problem> {
     let group = reference.group.as_deref().unwrap_or_default();
     let kind = reference.kind.as_deref().unwrap_or("Secret");
     let (name, other) = (&reference.name, reference.namespace.as_deref().unwrap_or(namespace));
@@ -52,6 +59,16 @@ pub(super) fn load(
     }
     let key = PrivateKeyDer::from_pem_slice(&private)
         .map_err(|error| invalid(format!("tls.key of Secret {other}/{name} holds no private key: {error}")))?;
+    tidegate_api::certificate::check(chain.clone(), &key).map_err(|unusable| {
+        let part = if unusable == Unusable::Certificate { "tls.crt" } else { "tls.key" };
+        invalid(format!("{part} of Secret {other}/{name} {unusable}"))
+    })?;
+    let broken = object.admitted.findings.iter().find(|finding| finding.severity == Severity::Error).map(|finding| {
+        invalid(format!(
+            "Secret {other}/{name} is broken ({}); the certificate before it serves until that is mended",
+            finding.message
+        ))
+    });
     let fingerprint = xxh3_64(&[certificate, private].concat());
-    Ok(Arc::new(Certificate { secret: Arc::new(object.key.clone()), chain, key, fingerprint }))
+    Ok((Arc::new(Certificate { secret: Arc::new(object.key.clone()), chain, key, fingerprint }), broken))
 }

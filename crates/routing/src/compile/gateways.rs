@@ -58,6 +58,8 @@ pub(super) struct ListenerDraft<'a> {
     /// `Conflicted=True`.
     conflict: Option<(&'static str, String)>,
     pub(super) attached: u32,
+    /// The route that attached last: routes come one after the other.
+    pub(super) last_route: Option<&'a ObjectKey>,
     pub(super) entries: Vec<(Vec<Hostname>, Entry)>,
     pub(super) rules: Vec<Arc<Rule>>,
 }
@@ -185,6 +187,7 @@ fn listener<'a>(
         unresolved: None,
         conflict: None,
         attached: 0,
+        last_route: None,
         entries: Vec::new(),
         rules: Vec::new(),
     };
@@ -218,9 +221,15 @@ fn certify(index: &Index<'_>, gateway: &Object<'_>, spec: &GatewayListeners, dra
         draft.unresolved = Some(("InvalidCertificateRef", "an HTTPS listener needs tls.certificateRefs".into()));
     }
     for reference in references {
-        match certificates::load(index, &gateway.key.namespace, reference) {
-            Ok(certificate) => draft.certificates.push(certificate),
-            Err(problem) => draft.unresolved = Some(problem),
+        let problem = match certificates::load(index, &gateway.key.namespace, reference) {
+            Ok((certificate, problem)) => {
+                draft.certificates.push(certificate);
+                problem
+            }
+            Err(problem) => Some(problem),
+        };
+        if let Some((reason, message)) = problem {
+            draft.unresolved = Some((reason, format!("listener {}: {message}", spec.name)));
         }
     }
 }
@@ -246,6 +255,7 @@ fn stand_in<'a>(objects: &[Object<'a>], index: &Index<'a>, address: SocketAddr) 
             unresolved: None,
             conflict: None,
             attached: 0,
+            last_route: None,
             entries: Vec::new(),
             rules: Vec::new(),
         }],

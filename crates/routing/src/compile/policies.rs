@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidegate_api::gateway_parameters::{GatewayParametersSpec, ResolvedLimits, TimeLimit};
 use tidegate_api::policy::{BackendTrafficPolicySpec, ClientTrafficPolicySpec, HttpTimeout, TargetRef};
 use tidegate_api::{ObjectKey, Resource};
@@ -38,14 +38,26 @@ impl<'a> Policies<'a> {
                 _ => continue,
             };
             let mut problems = Vec::new();
-            for target in targets {
-                if let Err(problem) = policies.put(index, object, target) {
-                    problems.push(problem);
-                }
+            for target in &targets {
+                let verdict = match policies.put(index, object, target) {
+                    Ok(()) => accepted("Accepted", "in force on this target"),
+                    Err((reason, message)) => {
+                        problems.push((reason, message.clone()));
+                        refused(reason, message)
+                    }
+                };
+                statuses.ancestor(object.key, ancestor_ref(object.key, target), vec![verdict]);
             }
-            let condition = match problems.into_iter().next() {
-                None => accepted("Accepted", "in force on its targets"),
-                Some((reason, message)) => refused(reason, message),
+            let condition = match problems.len() {
+                0 => accepted("Accepted", "in force on its targets"),
+                wrong if wrong < targets.len() => {
+                    let messages: Vec<String> = problems.into_iter().map(|(_, message)| message).collect();
+                    accepted("Accepted", format!("in force on its other targets; {}", messages.join("; ")))
+                }
+                _ => {
+                    let (reason, message) = problems.into_iter().next().unwrap_or_default();
+                    refused(reason, message)
+                }
             };
             statuses.condition(object.key, condition);
         }
@@ -121,6 +133,16 @@ impl<'a> Policies<'a> {
         }
         limits
     }
+}
+
+/// A target as PolicyStatus prints it.
+fn ancestor_ref(policy: &ObjectKey, target: &TargetRef) -> Value {
+    let mut printed =
+        json!({"group": target.group, "kind": target.kind, "namespace": policy.namespace, "name": target.name});
+    if let (Some(section), Some(fields)) = (&target.section_name, printed.as_object_mut()) {
+        fields.insert("sectionName".into(), section.clone().into());
+    }
+    printed
 }
 
 /// A time limit as written: `Some(None)` is switched off (`0s`), `None` says nothing. Decoding has checked the text.

@@ -82,10 +82,9 @@ fn attach_to<'a>(
         return no_parent(format!("parents of kind {kind} are not served; Gateway is"));
     }
     let described = index.get(GATEWAY_GROUP, "Gateway", namespace, &parent.name).is_some();
-    let position = match described {
-        true => by_key.get(&ObjectKey::new(GATEWAY_GROUP, "Gateway", namespace, &parent.name)).copied(),
-        false => *stand_in,
-    };
+    // The Gateway that the route names, also where another serves in its place.
+    let key = ObjectKey::new(GATEWAY_GROUP, "Gateway", namespace, &parent.name);
+    let position = if described { by_key.get(&key).copied() } else { *stand_in };
     let Some(gateway) = position.and_then(|position| gateways.get_mut(position)) else {
         return no_parent(format!(
             "Gateway {namespace}/{} is not described; describe it, or let `--listen ADDR` stand in for it",
@@ -94,7 +93,6 @@ fn attach_to<'a>(
     };
     let routes: Vec<Hostname> = route.spec.hostnames.iter().flatten().map(|name| hostnames::parse(name)).collect();
     let (mut named, mut allowed, mut attached) = (false, false, false);
-    let key = gateway.key.clone();
     let retry = gateway.retry.clone();
     for listener in &mut gateway.listeners {
         let section = parent.section_name.as_ref().is_none_or(|section| *section == listener.name);
@@ -112,12 +110,19 @@ fn attach_to<'a>(
         allowed = true;
         let Some(names) = hostnames::meet(listener.hostname.as_ref(), &routes) else { continue };
         attached = true;
-        listener.attached = listener.attached.saturating_add(1);
+        // Another parentRef of this route led here before: what it takes and where that leads is the same.
+        let again = listener.last_route.replace(object.key) == Some(object.key);
+        if !again {
+            listener.attached = listener.attached.saturating_add(1);
+        }
         if !listener.is_sound() {
             continue;
         }
         let place = Place { gateway: &key, limits: &listener.limits, retry: &retry, plans };
         let compiled = rules::compile(index, policies, pools, object, route, place);
+        if again {
+            continue;
+        }
         listener.entries.extend(compiled.entries.into_iter().map(|entry| (names.clone(), entry)));
         listener.rules.extend(compiled.rules);
     }
@@ -135,7 +140,13 @@ fn attach_to<'a>(
         };
         return refused(reason, message);
     }
-    accepted("Accepted", "attached")
+    match described {
+        true => accepted("Accepted", "attached"),
+        false => accepted(
+            "Accepted",
+            format!("attached to `--listen`, which stands in for Gateway {}", key.namespaced_name()),
+        ),
+    }
 }
 
 /// A parentRef as Kubernetes prints it.

@@ -42,6 +42,7 @@ impl Statuses {
                 .conditions
                 .iter_mut()
                 .chain(status.parents.iter_mut().flat_map(|parent| &mut parent.conditions))
+                .chain(status.ancestors.iter_mut().flat_map(|ancestor| &mut ancestor.conditions))
                 .chain(status.listeners.iter_mut().flat_map(|listener| &mut listener.conditions));
             for condition in all {
                 condition.observed_generation = generation;
@@ -80,6 +81,13 @@ impl Statuses {
     pub(super) fn parent(&mut self, key: &ObjectKey, parent_ref: Value, conditions: Vec<Condition>) {
         if let Some(status) = self.map.get_mut(key) {
             status.parents.push(ParentStatus { parent_ref, conditions });
+        }
+    }
+
+    /// Adds a policy's conditions on one of its targets.
+    pub(super) fn ancestor(&mut self, key: &ObjectKey, ancestor_ref: Value, conditions: Vec<Condition>) {
+        if let Some(status) = self.map.get_mut(key) {
+            status.ancestors.push(ParentStatus { parent_ref: ancestor_ref, conditions });
         }
     }
 

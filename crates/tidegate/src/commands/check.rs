@@ -62,7 +62,9 @@ struct Line {
     document: Arc<Document>,
     status: ObjectStatus,
     /// The later document that describes the same object.
-    superseded_by: Option<Arc<Document>>,
+    later: Option<Arc<Document>>,
+    /// It is in force although there is a later one, which is broken.
+    serves: bool,
 }
 
 struct Report {
@@ -79,18 +81,21 @@ impl Report {
                 .entry(one.document.key.clone())
                 .or_insert_with(|| ObjectStatus { findings: one.findings.clone(), ..ObjectStatus::default() });
         }
+        let stands_in: BTreeMap<ObjectKey, String> =
+            admitted.iter().filter_map(|one| Some((one.document.key.clone(), one.stand_in.clone()?))).collect();
         let last: BTreeMap<ObjectKey, Arc<Document>> =
             set.documents.iter().map(|document| (document.key.clone(), document.clone())).collect();
         let lines = set
             .documents
             .iter()
             .map(|document| {
-                let superseded_by = last.get(&document.key).filter(|last| !Arc::ptr_eq(last, document)).cloned();
-                let status = match &superseded_by {
+                let later = last.get(&document.key).filter(|last| !Arc::ptr_eq(last, document)).cloned();
+                let serves = later.is_some() && stands_in.get(&document.key) == Some(&document.origin.to_string());
+                let status = match &later {
                     Some(_) => ObjectStatus { findings: document.findings.clone(), ..ObjectStatus::default() },
                     None => statuses.get(&document.key).cloned().unwrap_or_default(),
                 };
-                Line { document: document.clone(), status, superseded_by }
+                Line { document: document.clone(), status, later, serves }
             })
             .collect();
         Self { lines, set }
@@ -127,7 +132,9 @@ impl Report {
 
 impl Line {
     fn value(&self) -> Value {
-        let Self { document, status, superseded_by } = self;
+        let Self { document, status, later, serves } = self;
+        let place = later.as_ref().map(|later| later.origin.to_string());
+        let (superseded_by, stands_in_for) = if *serves { (None, place) } else { (place, None) };
         let singular = document.key.kind == "InferencePool" && document.api_version.ends_with("/v1alpha2");
         json!({
             "source": &*document.origin.source,
@@ -137,15 +144,17 @@ impl Line {
             "namespace": document.key.namespace,
             "name": document.key.name,
             "accepted": status.accepted(),
-            "supersededBy": superseded_by.as_ref().map(|later| later.origin.to_string()),
+            "supersededBy": superseded_by,
+            "standsInFor": stands_in_for,
             "status": status.to_value(singular),
             "findings": status.findings,
         })
     }
 
     fn write(&self, text: &mut String) {
-        let Self { document, status, superseded_by } = self;
-        let verdict = match (superseded_by, status.accepted()) {
+        let Self { document, status, later, serves } = self;
+        let verdict = match (later, status.accepted()) {
+            (Some(later), _) if *serves => format!("serves, because {} is broken", later.origin),
             (Some(later), _) => format!("superseded by {}", later.origin),
             (None, true) => "accepted".into(),
             (None, false) => "NOT ACCEPTED".into(),
@@ -158,6 +167,11 @@ impl Line {
             let name = parent.parent_ref.get("name").and_then(Value::as_str).unwrap_or_default();
             let prefix = format!("parent {name}: ");
             parent.conditions.iter().for_each(|condition| write_condition(&prefix, condition, &status.findings, text));
+        }
+        for target in &status.ancestors {
+            let word = |field: &str| target.parent_ref.get(field).and_then(Value::as_str).unwrap_or_default();
+            let prefix = format!("target {} {}: ", word("kind"), word("name"));
+            target.conditions.iter().for_each(|condition| write_condition(&prefix, condition, &status.findings, text));
         }
         for listener in &status.listeners {
             let prefix = format!("listener {}: ", listener.name);
@@ -236,5 +250,22 @@ mod tests {
         let (_folder, report) = report(&format!("{one}---\n{one}"));
         assert!(report.text().contains("a.yaml:1  Namespace n  superseded by"), "{}", report.text());
         assert!(report.accepted());
+    }
+    #[test]
+    fn an_earlier_description_that_serves_for_a_broken_one_is_not_called_superseded() {
+        let server = |address: &str| {
+            format!(
+                "apiVersion: tidegate.dev/v1alpha1\nkind: ModelServer\nmetadata: {{name: s}}\nspec: {{address: {address}}}\n"
+            )
+        };
+        let (_folder, report) = report(&[server("x:1"), server("y:2"), server("7")].join("---\n"));
+        let text = report.text();
+        assert!(text.contains("a.yaml:1  ModelServer default/s  superseded by"), "{text}");
+        assert!(text.contains("a.yaml:6  ModelServer default/s  serves, because"), "{text}");
+        assert!(text.contains("a.yaml:11  ModelServer default/s  NOT ACCEPTED"), "{text}");
+        let documents = report.value()["documents"].clone();
+        assert!(documents[1]["supersededBy"].is_null() && documents[1]["standsInFor"].is_string(), "{documents}");
+        assert!(documents[0]["supersededBy"].is_string() && documents[0]["standsInFor"].is_null(), "{documents}");
+        assert!(!report.accepted());
     }
 }

@@ -199,7 +199,7 @@ ports: [{name: http, port: 8000, protocol: TCP}]
 apiVersion: v1
 kind: Secret
 metadata: {name: cert}
-type: kubernetes.io/tls
+type: Opaque
 immutable: false
 data:
   tls.crt: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCllRPT0KLS0tLS1FTkQgQ0VSVElGSUNBVEUtLS0tLQo=

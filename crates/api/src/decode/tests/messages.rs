@@ -350,10 +350,18 @@ fn secrets_are_not_repeated_in_messages() {
     }
 }
 
+/// A certificate and its private key, as they stand in a quoted YAML text.
+fn made() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).expect("a certificate");
+    let quoted = |pem: String| pem.replace("\r\n", "\n").replace('\n', "\\n");
+    (quoted(made.cert.pem()), quoted(made.signing_key.serialize_pem()))
+}
+
 #[test]
 fn a_tls_secret_must_hold_what_a_listener_can_use() {
-    let certificate = "-----BEGIN CERTIFICATE-----\\nYQ==\\n-----END CERTIFICATE-----\\n";
-    let key = "-----BEGIN PRIVATE KEY-----\\nYQ==\\n-----END PRIVATE KEY-----\\n";
+    let ((certificate, key), (other_certificate, other_key)) = (made(), made());
+    let hollow_certificate = "-----BEGIN CERTIFICATE-----\\nYQ==\\n-----END CERTIFICATE-----\\n";
+    let hollow_key = "-----BEGIN PRIVATE KEY-----\\nYQ==\\n-----END PRIVATE KEY-----\\n";
     let found = |kind: &str, certificate: &str, key: &str| {
         error_fields(&format!(
             "{{apiVersion: v1, kind: Secret, metadata: {{name: s}}, type: {kind}, stringData: {{tls.crt: \"{certificate}\"{key}}}}}"
@@ -361,14 +369,24 @@ fn a_tls_secret_must_hold_what_a_listener_can_use() {
     };
     let with = |key: &str| format!(", tls.key: \"{key}\"");
     let none = [] as [&str; 0];
-    assert_eq!(found("kubernetes.io/tls", certificate, &with(key)), none);
+    assert_eq!(found("kubernetes.io/tls", &certificate, &with(&key)), none);
+    assert_eq!(found("kubernetes.io/tls", &format!("{certificate}{other_certificate}"), &with(&key)), none);
     assert_eq!(found("Opaque", "hidden", &with("hidden")), none);
     let half = certificate.replace("-----END", "");
-    for broken in ["", "hidden", key, &half] {
-        assert_eq!(found("kubernetes.io/tls", broken, &with(key)), ["InvalidValue stringData.tls.crt"], "{broken}");
+    for broken in ["", "hidden", &key, &half, hollow_certificate] {
+        assert_eq!(found("kubernetes.io/tls", broken, &with(&key)), ["InvalidValue stringData.tls.crt"], "{broken}");
     }
-    assert_eq!(found("kubernetes.io/tls", certificate, &with(certificate)), ["InvalidValue stringData.tls.key"]);
-    assert_eq!(found("kubernetes.io/tls", certificate, ""), ["RequiredField data.tls.key"]);
+    for broken in [&certificate, &other_key, hollow_key] {
+        assert_eq!(
+            found("kubernetes.io/tls", &certificate, &with(broken)),
+            ["InvalidValue stringData.tls.key"],
+            "{broken}"
+        );
+    }
+    // The server's own certificate stands first.
+    let turned = format!("{other_certificate}{certificate}");
+    assert_eq!(found("kubernetes.io/tls", &turned, &with(&key)), ["InvalidValue stringData.tls.key"]);
+    assert_eq!(found("kubernetes.io/tls", &certificate, ""), ["RequiredField data.tls.key"]);
 }
 
 #[test]
