@@ -19,7 +19,7 @@ const REASON_HEADER: HeaderName = HeaderName::from_static("x-tidegate-reason");
 pub(crate) struct Refusal {
     pub(crate) reason: Reason,
     pub(crate) message: Cow<'static, str>,
-    /// For `Retry-After`, rounded up to seconds.
+    /// For `Retry-After`, rounded up to seconds; in place of what the reason says ([`again_after`]).
     pub(crate) retry_after: Option<Duration>,
     /// The connection cannot be used again (its request was not read to the end).
     pub(crate) close: bool,
@@ -54,7 +54,7 @@ impl Refusal {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(REASON_HEADER, HeaderValue::from_static(self.reason.word()));
-        if let Some(after) = self.retry_after {
+        if let Some(after) = self.retry_after.or_else(|| again_after(self.reason)) {
             headers.insert(RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1000).max(1) as u64));
         }
         if self.close {
@@ -90,6 +90,16 @@ fn status_of(reason: Reason) -> StatusCode {
     }
 }
 
+/// When a client whose request was not the fault may try again: load passes in a moment; an endpoint or a picker comes
+/// back with a probe, a poll or a change of manifests, within 5 seconds of its return.
+fn again_after(reason: Reason) -> Option<Duration> {
+    match reason {
+        Reason::Overloaded => Some(Duration::from_secs(1)),
+        Reason::NoEndpoint | Reason::PickerUnavailable => Some(Duration::from_secs(5)),
+        _ => None,
+    }
+}
+
 /// OpenAI's `error.type` for a status.
 fn type_of(status: StatusCode) -> &'static str {
     match status {
@@ -122,6 +132,18 @@ mod tests {
         assert_eq!(body["error"]["reason"], "no_endpoint");
         assert_eq!(body["error"]["type"], "overloaded_error");
         assert_eq!(body["error"]["message"], "pool default/a has no \"ready\" endpoint");
+    }
+
+    #[test]
+    fn every_503_says_when_to_come_again() {
+        let after = |refusal: Refusal| refusal.into_response().headers().get("retry-after").cloned();
+        for (reason, seconds) in
+            [(Reason::NoEndpoint, "5"), (Reason::PickerUnavailable, "5"), (Reason::Overloaded, "1")]
+        {
+            assert_eq!(Refusal::new(reason, "x").status(), 503);
+            assert_eq!(after(Refusal::new(reason, "x")).unwrap(), seconds);
+        }
+        assert_eq!(after(Refusal::new(Reason::ConnectFailed, "x")), None);
     }
 
     #[test]
