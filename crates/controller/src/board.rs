@@ -31,6 +31,8 @@ pub(crate) struct Card {
     pub(crate) machine: Arc<Mutex<Machine>>,
     /// Transitions, notifications and commands, oldest first.
     pub(crate) history: Mutex<VecDeque<Value>>,
+    /// How often it turned back, by reason.
+    pub(crate) rollbacks: Mutex<BTreeMap<String, u64>>,
     /// Today's traffic.
     pub(crate) traffic: Mutex<Traffic>,
 }
@@ -78,7 +80,13 @@ impl Board {
 impl Card {
     /// A card without history.
     pub(crate) fn new(document: Value, machine: Arc<Mutex<Machine>>) -> Self {
-        Self { document: RwLock::new(document), machine, history: Mutex::default(), traffic: Mutex::default() }
+        Self {
+            document: RwLock::new(document),
+            machine,
+            history: Mutex::default(),
+            rollbacks: Mutex::default(),
+            traffic: Mutex::default(),
+        }
     }
 
     /// The resource with its status, as kubectl prints it.

@@ -1,0 +1,29 @@
+//! What the controller asks of the data plane: which endpoints a pool has, and what is known of each.
+
+use std::sync::Arc;
+
+use tidegate_api::ObjectKey;
+
+/// One endpoint, as the data plane knows it now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Endpoint {
+    /// `host:port`.
+    pub address: Arc<str>,
+    /// Passed over after repeated failures.
+    pub ejected: bool,
+    /// Requests of ours that are under way.
+    pub in_flight: u32,
+    /// Requests ever sent there.
+    pub picked: u64,
+    /// Names that it lists in `/v1/models`; none: it has not answered.
+    pub models: Option<Vec<String>>,
+}
+
+/// The data plane, as the controller knows it. Methods are called about once a second and must not block.
+pub trait Fleet: Send + Sync + 'static {
+    /// The endpoints of a pool; none when no snapshot has it.
+    fn endpoints(&self, pool: &ObjectKey) -> Vec<Endpoint>;
+
+    /// Cuts the streams of a roll-out's candidate (`true`) or stable (`false`) that are under way; how many.
+    fn cut_streams(&self, rollout: &ObjectKey, candidate: bool) -> usize;
+}
