@@ -61,7 +61,9 @@ fn crates_know_only_those_they_may() {
         }
     }
     let crates = packages.iter().filter_map(|package| package["name"].as_str());
-    for name in crates.filter(|name| !["tidegate", "tidegate-harness", "tidegate-bench", "tidegate-bench-rollouts"].contains(name)) {
+    for name in crates
+        .filter(|name| !["tidegate", "tidegate-harness", "tidegate-bench", "tidegate-bench-rollouts"].contains(name))
+    {
         assert!(ALLOWED.iter().any(|(known, _)| *known == name), "{name} has no line here yet");
     }
 }
