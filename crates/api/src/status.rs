@@ -89,6 +89,8 @@ pub struct ObjectStatus {
     pub addresses: Vec<String>,
     /// Everything said about the document, the source's findings among them.
     pub findings: Vec<Finding>,
+    /// InferenceRollout: the status of its running release, field by field; its conditions stand for those above.
+    pub running: serde_json::Map<String, Value>,
 }
 
 impl ObjectStatus {

@@ -176,8 +176,9 @@ impl Controller {
                 self.publish();
             }
         }
-        let Self { store, runs, .. } = self;
-        drop(runs);
+        let Self { store, runs, inbox, .. } = self;
+        // Nobody reads the store's answers any more: it must not wait for room to give them.
+        drop((runs, inbox));
         let _ = tokio::task::spawn_blocking(move || store.close(LAST_LINES)).await;
     }
 

@@ -59,6 +59,11 @@ impl RolloutHandle {
         Some(self.card(namespace, name)?.resource())
     }
 
+    /// The status of one InferenceRollout alone.
+    pub fn status(&self, namespace: &str, name: &str) -> Option<Value> {
+        Some(self.card(namespace, name)?.status())
+    }
+
     /// Why it is where it is: state, numbers, the formulas' names, what would change the verdict
     /// ([`tidegate_rollout::machine::Explanation`]).
     pub fn explain(&self, namespace: &str, name: &str) -> Option<Value> {

@@ -9,16 +9,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tidegate_admin::ObjectStore;
 use tidegate_api::{Condition, ObjectKey, ObjectStatus, Severity};
+use tidegate_controller::{Link, RolloutHandle};
 use tidegate_files::{FileSet, FileSource};
 use tidegate_proxy::Proxy;
-use tidegate_routing::{Environment, Intake, compile, given_away, say_given_away};
+use tidegate_routing::{Admitted, Environment, Intake, compile, given_away, say_given_away};
 use tidegate_signals::Poller;
 use tidegate_telemetry::metrics::{ConfigState, ReloadOutcome};
 use tidegate_telemetry::{KnownModels, Telemetry};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
-use crate::view;
+use crate::{rollouts, view};
 
 /// How often sockets that could not be bound are tried again, and learned model names are published.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -45,6 +46,10 @@ pub(crate) struct Control {
     pub(crate) intake: Intake,
     pub(crate) environment: Environment,
     pub(crate) said: Said,
+    /// What the documents came to.
+    pub(crate) admitted: Vec<Admitted>,
+    pub(crate) link: Link,
+    pub(crate) rollouts: RolloutHandle,
 }
 
 /// What statuses say, kept for when model servers change it and no document does.
@@ -71,25 +76,36 @@ impl Control {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         loop {
             tokio::select! {
+                // A roll-back is a change of overlays: nothing else goes before it.
+                biased;
+                () = self.link.changed() => self.put_together(&current).await,
+                _ = stop.changed() => return,
                 changed = source.changed() => {
                     current = changed;
                     self.apply(&current).await;
                 }
                 Some(()) = reload.recv() => source.reload(),
                 _ = housekeeping.tick() => self.keep_house(&current).await,
-                _ = stop.changed() => return,
             }
         }
     }
 
-    /// Compiles a set of documents and puts it in force; once more if binding taught something that statuses must say.
+    /// Reads a set of documents and puts it in force.
     async fn apply(&mut self, set: &FileSet) {
         for problem in &set.problems {
             tracing::warn!("{problem}");
         }
-        let admitted = self.intake.admit(&set.documents);
+        self.admitted = self.intake.admit(&set.documents);
+        self.put_together(set).await;
+    }
+
+    /// Compiles what was admitted with the newest overlays, and puts it in force; once more if binding taught something
+    /// that statuses must say.
+    async fn put_together(&mut self, set: &FileSet) {
+        let laid = self.link.laid();
+        self.environment.rollouts = laid.rollouts.clone();
         self.environment.generation = self.environment.generation.saturating_add(1);
-        let mut compiled = compile(&admitted, &self.environment);
+        let mut compiled = compile(&self.admitted, &self.environment);
         // The second round says what the first one learned about sockets; its snapshot differs in statuses alone.
         for _ in 0..2 {
             let Some(learned) = self.put_in_force(compiled.snapshot.clone()).await else {
@@ -99,8 +115,10 @@ impl Control {
             if !learned {
                 break;
             }
-            compiled = compile(&admitted, &self.environment);
+            compiled = compile(&self.admitted, &self.environment);
         }
+        let seen = rollouts::seen(laid.version, &self.admitted, compiled.rollouts, &compiled.snapshot);
+        self.link.seen(seen).await;
         self.publish(set, compiled.statuses);
     }
 
@@ -165,6 +183,7 @@ impl Control {
     fn show(&self, set: &FileSet) {
         let mut statuses = self.said.statuses.clone();
         say_given_away(&mut statuses, &self.said.given_away);
+        rollouts::say_running(&mut statuses, &self.rollouts);
         self.objects.update(set.documents.iter().cloned(), statuses, &now());
     }
 
@@ -196,6 +215,9 @@ impl Control {
         }
         self.publish_models();
         self.follow_models(current);
+        if !self.rollouts.list().is_empty() {
+            self.show(current);
+        }
     }
 }
 

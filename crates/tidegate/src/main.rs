@@ -3,6 +3,7 @@
 mod commands;
 mod control;
 mod output;
+mod rollouts;
 mod runtimes;
 mod view;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tidegate_admin::{AdminListener, AdminState, ObjectStore, Port, Token};
+use tidegate_controller::{Clock, Controller, NotifyTo, Signer};
 use tidegate_files::FileSource;
 use tidegate_picker::LeastRequests;
 use tidegate_proxy::upstream::{HealthSettings, watch_health};
@@ -18,6 +19,7 @@ use tidegate_telemetry::{KnownModels, Telemetry};
 use tokio::sync::{mpsc, watch};
 
 use crate::control::{Control, Readiness, Said};
+use crate::rollouts::LiveFleet;
 use crate::runtimes::Runtimes;
 use crate::view;
 
@@ -45,10 +47,16 @@ pub(crate) struct Arguments {
     /// Address of a read-only port with /healthz, /readyz and /metrics alone.
     #[arg(long, value_name = "ADDR")]
     pub(crate) probe_bind: Option<SocketAddr>,
-    /// Folder for what must outlive the process (the admin token); `$XDG_STATE_HOME/tidegate` or
+    /// Folder for what must outlive the process (the admin token, roll-outs); `$XDG_STATE_HOME/tidegate` or
     /// `~/.local/state/tidegate` when absent.
     #[arg(long, value_name = "PATH")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Where notifications of roll-outs are sent (POST of JSON), `http://` or `https://`.
+    #[arg(long, value_name = "URL")]
+    pub(crate) notify: Option<http::Uri>,
+    /// A file whose text signs notifications and calls to gates: header `x-tidegate-signature-256`, HMAC-SHA256 of the body.
+    #[arg(long, value_name = "PATH", requires = "notify")]
+    pub(crate) notify_secret: Option<PathBuf>,
     /// Threads of the data plane; one a core when absent.
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,
@@ -131,6 +139,13 @@ async fn control(
             let _ = stopped.wait_for(|stopped| *stopped).await;
         }));
     }
+    let (controller, ways) = Controller::open(tidegate_controller::Options {
+        state_dir: state_dir(arguments)?,
+        fleet: Arc::new(LiveFleet(proxy.clone())),
+        clock: Clock::since(tokio::time::Instant::now()),
+        notify: notify_to(arguments)?,
+    })
+    .context("cannot start the controller of roll-outs")?;
     let control = Control {
         data: runtimes.data.handle().clone(),
         proxy: proxy.clone(),
@@ -141,10 +156,14 @@ async fn control(
         intake: Intake::default(),
         environment: environment(arguments),
         said: Said::default(),
+        admitted: Vec::new(),
+        link: ways.link,
+        rollouts: ways.handle,
     };
     let watched = proxy.clone();
     let health = tokio::spawn(watch_health(move || watched.active(), HealthSettings::default()));
     let (end_control, control_ended) = watch::channel(false);
+    let controller = tokio::spawn(controller.run(stopped.clone()));
     let control = tokio::spawn(control.run(source, readiness.clone(), reloads, control_ended));
     tokio::select! {
         end = wait_for_end() => end?,
@@ -162,6 +181,8 @@ async fn control(
     }
     health.abort();
     stop.send_replace(true);
+    // What was observed until now is on disk when this ends.
+    let _ = controller.await;
     Ok(())
 }
 
@@ -190,10 +211,7 @@ fn admin_state(
     readiness: watch::Receiver<Readiness>,
     reload: mpsc::Sender<()>,
 ) -> anyhow::Result<AdminState> {
-    let folder = match &arguments.state_dir {
-        Some(folder) => folder.clone(),
-        None => default_state_dir().ok_or_else(|| anyhow!("no home folder is known: name one with --state-dir"))?,
-    };
+    let folder = state_dir(arguments)?;
     let (table, metrics) = (proxy.clone(), telemetry.clone());
     Ok(AdminState {
         objects: objects.clone(),
@@ -210,6 +228,23 @@ fn admin_state(
         }),
         token: Arc::new(Token::load_or_create(&folder)?),
     })
+}
+
+fn state_dir(arguments: &Arguments) -> anyhow::Result<PathBuf> {
+    let folder = arguments.state_dir.clone().or_else(default_state_dir);
+    folder.ok_or_else(|| anyhow!("no home folder is known: name one with --state-dir"))
+}
+
+fn notify_to(arguments: &Arguments) -> anyhow::Result<Option<NotifyTo>> {
+    let Some(url) = arguments.notify.clone() else { return Ok(None) };
+    let secret = match &arguments.notify_secret {
+        Some(path) => {
+            let text = std::fs::read(path).with_context(|| format!("--notify-secret {}", path.display()))?;
+            Some(Signer::new(text.trim_ascii()))
+        }
+        None => None,
+    };
+    Ok(Some(NotifyTo { url, secret }))
 }
 
 fn default_state_dir() -> Option<PathBuf> {
