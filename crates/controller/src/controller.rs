@@ -327,3 +327,6 @@ impl Controller {
         self.laid.send_replace(Arc::new(Laid { version, rollouts }));
     }
 }
+
+#[cfg(test)]
+mod tests;
