@@ -7,6 +7,7 @@
 
 mod guard;
 mod objects;
+mod rollouts;
 mod router;
 mod serve;
 mod token;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use objects::{ObjectFilter, ObjectStore};
+pub use rollouts::{CommandAnswer, CommandRefusal, RolloutView, Rollouts};
 pub use serve::{AdminListener, BindError, Port};
 pub use token::{Token, TokenError};
 
@@ -42,6 +44,8 @@ pub struct AdminState {
     pub ready: ReadReady,
     /// Reads the manifests now, for `POST /reload`.
     pub reload: Act,
+    /// For `/rollouts`; none: this process runs none.
+    pub rollouts: Option<Arc<dyn Rollouts>>,
     /// What calls that change something must bring. The probe port has none of those.
     pub token: Arc<Token>,
 }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::guard::{Refusal, check_host, check_origin, check_token};
-use crate::{AdminState, ObjectFilter};
+use crate::{AdminState, ObjectFilter, rollouts};
 
 /// Largest body that is read; no call needs one.
 const BODY_BYTES: usize = 64 * 1024;
@@ -28,6 +28,11 @@ GET  /readyz    it serves traffic; else 503 and what is missing
 GET  /metrics   OpenMetrics
 GET  /snapshot  the active table
 GET  /objects   documents with their status; ?kind= &namespace= &name= &findings=true
+GET  /rollouts  roll-outs with their status; ?namespace=
+GET  /rollouts/NAMESPACE/NAME, and of it /explain, /history, /plan, /verdict
+GET  /rollouts/NAMESPACE/NAME/watch?generation=N  as soon as the generation is another than N, at the latest after 20 s
+POST /rollouts/NAMESPACE/NAME/commands  {\"verb\", \"id\", \"reason\"}; needs the token, as /reload does
+GET  /v1/rollouts/NAMESPACE/NAME/verdict  for Argo's web metric; POST for Flagger's webhooks, 409 unless the verdict is in ?when=
 POST /reload    read the manifests now; needs Authorization: Bearer with the token of --state-dir
 ";
 
@@ -40,13 +45,15 @@ pub(crate) fn admin(state: AdminState, bound: SocketAddr) -> Router {
             .route("/", get(async || INDEX))
             .route("/snapshot", get(snapshot))
             .route("/objects", get(objects))
-            .route("/reload", changing(post(reload), &state)),
+            .route("/reload", changing(post(reload), &state))
+            .route("/rollouts/{namespace}/{name}/commands", changing(post(rollouts::command), &state))
+            .merge(rollouts::reading()),
         state,
     )
     .layer(from_fn(guard))
 }
 
-/// Health, readiness and metrics alone. Probes and Prometheus come by addresses and names of the cluster's choosing,
+/// Health, readiness, metrics and the verdicts on roll-outs alone. Probes, Prometheus and whoever moves weights come by addresses and names of the cluster's choosing,
 /// so any `Host` passes; web pages do not.
 pub(crate) fn probe(state: AdminState) -> Router {
     shared(Router::new(), Arc::new(state)).layer(from_fn(guard_probe))
@@ -57,6 +64,7 @@ fn shared(router: Router<Arc<AdminState>>, state: Arc<AdminState>) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .merge(rollouts::judging())
         .method_not_allowed_fallback(async || failure((StatusCode::METHOD_NOT_ALLOWED, "not with this method".into())))
         .fallback(async || failure((StatusCode::NOT_FOUND, "no such path; GET / lists them".into())))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
@@ -107,12 +115,12 @@ async fn finish(request: Request, next: Next) -> Response {
     answer
 }
 
-fn failure((status, message): Refusal) -> Response {
+pub(crate) fn failure((status, message): Refusal) -> Response {
     (status, Json(json!({"error": {"message": message}}))).into_response()
 }
 
 /// Runs what may take a moment where it holds up no other task.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Response> {
+pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Response> {
     tokio::task::spawn_blocking(work).await.map_err(|error| {
         tracing::error!(%error, "an admin call failed");
         failure((StatusCode::INTERNAL_SERVER_ERROR, "this failed; look at the gateway's log".into()))

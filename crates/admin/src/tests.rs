@@ -12,6 +12,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
+mod one_rollout;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Running {
@@ -47,6 +49,7 @@ impl Running {
                 0 => Ok(json!({"generation": 4})),
                 _ => Err("the folder is gone".into()),
             }),
+            rollouts: Some(Arc::new(one_rollout::Fake::default())),
             token: token.clone(),
         };
         let listener = AdminListener::bind(port, "127.0.0.1:0".parse().unwrap()).await.unwrap();

@@ -29,6 +29,12 @@ pub enum TokenError {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// There is no token.
+    #[error("{path}: there is no admin token; name the gateway's own --state-dir")]
+    Missing {
+        /// Which file.
+        path: PathBuf,
+    },
     /// Others can read the file.
     #[error(
         "{path}: its mode is {mode:03o}, others could read the admin token; run chmod 600 on it, or delete it and a new one is made"
@@ -85,6 +91,22 @@ impl Token {
         let path = folder.join(FILE);
         if !fs::exists(&path).map_err(failed(&path, "look for the file"))? {
             create(folder, &path)?;
+        }
+        Self::load(folder)
+    }
+
+    /// Reads the token in `folder`, for who calls a gateway; makes none, as the gateway would not know it.
+    ///
+    /// # Errors
+    /// See [`TokenError`]; each says what to do.
+    pub fn load(folder: &Path) -> Result<Self, TokenError> {
+        let path = folder.join(FILE);
+        let failed = |path: &Path, action| {
+            let path = path.to_owned();
+            move |source| TokenError::Io { path, action, source }
+        };
+        if !fs::exists(&path).map_err(failed(&path, "look for the file"))? {
+            return Err(TokenError::Missing { path });
         }
         let metadata = fs::symlink_metadata(&path).map_err(failed(&path, "look at the file"))?;
         if !metadata.is_file() {
@@ -165,6 +187,8 @@ mod tests {
         assert_eq!((mode(&folder), mode(token.path())), (0o700, 0o600));
         assert_eq!(token.reveal().len(), 64);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing is left beside it");
+        assert!(matches!(Token::load(parent.path()), Err(TokenError::Missing { .. })), "a caller makes none");
+        assert_eq!(Token::load(&folder).unwrap().reveal(), token.reveal());
         let again = Token::load_or_create(&folder).unwrap();
         assert_eq!(token.reveal(), again.reveal());
         let elsewhere = Token::load_or_create(&parent.path().join("c")).unwrap();

@@ -226,6 +226,7 @@ fn admin_state(
             Ok(()) | Err(mpsc::error::TrySendError::Full(())) => Ok(serde_json::json!({"reload": "asked for"})),
             Err(mpsc::error::TrySendError::Closed(())) => Err("shutting down".into()),
         }),
+        rollouts: None,
         token: Arc::new(Token::load_or_create(&folder)?),
     })
 }
