@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::AdminState;
+use crate::guard::Refusal;
 use crate::router::{aside, failure};
 
 /// How long a watch waits for something new before it answers with what is there.
@@ -102,8 +103,8 @@ pub(crate) fn judging() -> Router<Arc<AdminState>> {
     Router::new().route("/v1/rollouts/{namespace}/{name}/verdict", get(verdict).post(verdict))
 }
 
-fn known(state: &AdminState) -> Result<Arc<dyn Rollouts>, Response> {
-    let none = || failure((StatusCode::SERVICE_UNAVAILABLE, "this gateway runs no roll-outs".into()));
+fn known(state: &AdminState) -> Result<Arc<dyn Rollouts>, Refusal> {
+    let none = || (StatusCode::SERVICE_UNAVAILABLE, "this gateway runs no roll-outs".into());
     state.rollouts.clone().ok_or_else(none)
 }
 
@@ -129,7 +130,7 @@ async fn list(
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, Response> {
     let Query(query) = query.map_err(|error| wrong(&error))?;
-    let rollouts = known(&state)?;
+    let rollouts = known(&state).map_err(failure)?;
     let mut items = aside(move || rollouts.list()).await?;
     if let Some(namespace) = query.namespace.filter(|namespace| !namespace.is_empty()) {
         items.retain(|item| item.pointer("/metadata/namespace").and_then(Value::as_str) == Some(&namespace));
@@ -140,7 +141,7 @@ async fn list(
 type Name = Path<(String, String)>;
 
 async fn one(State(state): State<Arc<AdminState>>, Path((namespace, name)): Name) -> Result<Response, Response> {
-    let rollouts = known(&state)?;
+    let rollouts = known(&state).map_err(failure)?;
     let (asked_namespace, asked) = (namespace.clone(), name.clone());
     let found = aside(move || rollouts.get(&asked_namespace, &asked)).await?;
     found.map(|value| Json(value).into_response()).ok_or_else(|| missing(&namespace, &name))
@@ -158,7 +159,7 @@ async fn view(
 }
 
 async fn look(state: &AdminState, namespace: String, name: String, view: RolloutView) -> Result<Value, Response> {
-    let rollouts = known(state)?;
+    let rollouts = known(state).map_err(failure)?;
     let (asked_namespace, asked) = (namespace.clone(), name.clone());
     let found = aside(move || rollouts.view(&asked_namespace, &asked, view)).await?;
     found.ok_or_else(|| missing(&namespace, &name))
@@ -178,7 +179,7 @@ async fn watch_one(
     query: Result<Query<WatchQuery>, QueryRejection>,
 ) -> Result<Response, Response> {
     let Query(query) = query.map_err(|error| wrong(&error))?;
-    let rollouts = known(&state)?;
+    let rollouts = known(&state).map_err(failure)?;
     let mut changes = rollouts.changes();
     if let Some(seen) = query.generation {
         // Late or closed: what is there is the answer.
@@ -227,7 +228,7 @@ pub(crate) async fn command(
     Path((namespace, name)): Name,
     body: Bytes,
 ) -> Result<Response, Response> {
-    let rollouts = known(&state)?;
+    let rollouts = known(&state).map_err(failure)?;
     let command: Value = serde_json::from_slice(&body).map_err(|error| {
         let message =
             format!("the body is no JSON ({error}); write {{\"verb\": \"pause\", \"id\": \"any-text-once\"}}");

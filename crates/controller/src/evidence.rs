@@ -19,10 +19,13 @@ pub enum Evidence {
     Lost(u64),
 }
 
+/// Observations in order, by the uid of their release.
+pub(crate) type ByRelease = Vec<(Arc<str>, Vec<Observation>)>;
+
 /// Observations of one round, by release, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Round {
-    by_release: Vec<(Arc<str>, Vec<Observation>)>,
+    by_release: ByRelease,
     lost: u64,
     urgent: bool,
 }
@@ -53,7 +56,7 @@ impl Round {
     }
 
     /// What is in it: events by release, and how many observations were lost.
-    pub(crate) fn empty(&mut self) -> (Vec<(Arc<str>, Vec<Observation>)>, u64) {
+    pub(crate) fn empty(&mut self) -> (ByRelease, u64) {
         self.urgent = false;
         (std::mem::take(&mut self.by_release), std::mem::take(&mut self.lost))
     }

@@ -3,6 +3,7 @@
 mod commands;
 mod control;
 mod output;
+mod rollout_api;
 mod rollouts;
 mod runtimes;
 mod view;
@@ -37,6 +38,8 @@ enum Command {
     Migrate(commands::migrate::Arguments),
     /// Print objects and conditions of a running gateway.
     Get(commands::get::Arguments),
+    /// See roll-outs of a running gateway, and tell them what to do.
+    Rollout(commands::rollout::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => commands::check::run(arguments),
         Command::Migrate(arguments) => commands::migrate::run(arguments),
         Command::Get(arguments) => commands::get::run(arguments),
+        Command::Rollout(arguments) => commands::rollout::run(arguments),
         Command::Sim(arguments) => block_on(tidegate_sim::run(arguments)),
         Command::Demo(arguments) => block_on(tidegate_demo::run(arguments)),
     }

@@ -1,5 +1,3 @@
-#![expect(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-
 use std::path::Path;
 
 use serde_json::json;
@@ -214,7 +212,7 @@ async fn a_killed_gateway_serves_by_the_same_weights_from_its_first_snapshot() {
 #[tokio::test]
 async fn another_model_on_the_candidate_stops_it_before_any_client_meets_it() {
     let state = tempfile::tempdir().expect("a folder");
-    let play = Play::open(state.path(), Fake { stable: server("m").await, candidate: server("other").await });
+    let mut play = Play::open(state.path(), Fake { stable: server("m").await, candidate: server("other").await });
     let mut changes = play.handle.changes();
     let failed = timeout(PATIENCE, async {
         loop {
@@ -227,7 +225,7 @@ async fn another_model_on_the_candidate_stops_it_before_any_client_meets_it() {
     });
     let status = failed.await.expect("it fails");
     assert!(status["message"].as_str().is_some_and(|message| message.contains("--served-model-name")), "{status:#}");
-    assert_eq!(*play.shares.borrow(), Some(0));
+    play.until(Some(0)).await;
     play.kill().await;
 }
 

@@ -54,7 +54,7 @@ fn endpoints_ready(seen: &Seen, settings: &RolloutSettings) -> CheckOutcome {
         return CheckOutcome::Passed;
     }
     let why = seen.candidate.iter().find_map(|look| Some(format!("{}: {}", look.address, look.not_ready.as_ref()?)));
-    let why = why.map_or_else(|| "the pool has no endpoint".to_owned(), |why| why);
+    let why = why.unwrap_or_else(|| "the pool has no endpoint".to_owned());
     let name = settings.candidate.name();
     waiting(
         "EndpointsNotReady",

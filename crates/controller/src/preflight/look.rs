@@ -50,6 +50,9 @@ pub(super) struct Look {
     pub(super) tokens: Option<Vec<u64>>,
 }
 
+/// What one endpoint answered to a probe, and the tokens it counts in the probe's prompt.
+type Answers = (Value, Option<Vec<u64>>);
+
 /// Looks at endpoints; answers that do not change are asked for once.
 #[derive(Clone, Debug)]
 pub(super) struct Looker {
@@ -61,7 +64,7 @@ pub(super) struct Looker {
     stable: Option<String>,
     candidate: Option<String>,
     /// Answers of probes and tokenizers by endpoint and side.
-    known: BTreeMap<(Arc<str>, bool), (Value, Option<Vec<u64>>)>,
+    known: BTreeMap<(Arc<str>, bool), Answers>,
 }
 
 impl Looker {

@@ -2,15 +2,14 @@
 
 mod columns;
 mod kinds;
-mod server;
 
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::server::{Server, ServerError};
 use crate::output::{self, Format, Table};
 use kinds::Kind;
-use server::{Server, ServerError};
 
 /// Arguments of `tidegate get`.
 #[derive(Debug, clap::Args)]

@@ -19,6 +19,7 @@ use tidegate_telemetry::{KnownModels, Telemetry};
 use tokio::sync::{mpsc, watch};
 
 use crate::control::{Control, Readiness, Said};
+use crate::rollout_api::Adapter;
 use crate::rollouts::LiveFleet;
 use crate::runtimes::Runtimes;
 use crate::view;
@@ -128,7 +129,15 @@ async fn control(
     let readiness = Arc::new(watch::Sender::new(Readiness::Starting));
     let (reload, reloads) = mpsc::channel(1);
     let objects = Arc::new(ObjectStore::default());
-    let state = admin_state(arguments, proxy, telemetry, &objects, readiness.subscribe(), reload)?;
+    let (controller, ways) = Controller::open(tidegate_controller::Options {
+        state_dir: state_dir(arguments)?,
+        fleet: Arc::new(LiveFleet(proxy.clone())),
+        clock: Clock::since(tokio::time::Instant::now()),
+        notify: notify_to(arguments)?,
+    })
+    .context("cannot start the controller of roll-outs")?;
+    let mut state = admin_state(arguments, proxy, telemetry, &objects, readiness.subscribe(), reload)?;
+    state.rollouts = Some(Arc::new(Adapter(ways.handle.clone())));
     let mut ports = vec![(Port::Admin, arguments.admin)];
     ports.extend(arguments.probe_bind.map(|address| (Port::Probe, address)));
     for (port, address) in ports {
@@ -139,13 +148,6 @@ async fn control(
             let _ = stopped.wait_for(|stopped| *stopped).await;
         }));
     }
-    let (controller, ways) = Controller::open(tidegate_controller::Options {
-        state_dir: state_dir(arguments)?,
-        fleet: Arc::new(LiveFleet(proxy.clone())),
-        clock: Clock::since(tokio::time::Instant::now()),
-        notify: notify_to(arguments)?,
-    })
-    .context("cannot start the controller of roll-outs")?;
     let control = Control {
         data: runtimes.data.handle().clone(),
         proxy: proxy.clone(),
@@ -248,7 +250,7 @@ fn notify_to(arguments: &Arguments) -> anyhow::Result<Option<NotifyTo>> {
     Ok(Some(NotifyTo { url, secret }))
 }
 
-fn default_state_dir() -> Option<PathBuf> {
+pub(super) fn default_state_dir() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_STATE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
     base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")))
         .map(|base| base.join("tidegate"))

@@ -4,8 +4,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use http::{HeaderValue, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -70,34 +70,54 @@ impl Server {
         if let Some(name) = name {
             target.push_str(&format!("&name={}", encode(name)));
         }
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Runtime)?;
-        let body = runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, self.ask(&target))
-                .await
-                .map_err(|_| ServerError::Late(self.authority.clone()))
-        })??;
-        let broken = |error: String| ServerError::Broken(self.authority.clone(), error);
-        let mut answer: Value = serde_json::from_slice(&body).map_err(|error| broken(error.to_string()))?;
+        let mut answer = self.read(&target)?;
         match answer.get_mut("items").map(Value::take) {
             Some(Value::Array(items)) => Ok(items),
-            _ => Err(broken("the answer has no items; this is no Tidegate".into())),
+            _ => Err(self.broken(&"the answer has no items; this is no Tidegate")),
         }
     }
 
-    async fn ask(&self, target: &str) -> Result<Bytes, ServerError> {
-        let broken = |error: &dyn std::fmt::Display| ServerError::Broken(self.authority.clone(), error.to_string());
+    /// What a path answers.
+    pub(crate) fn read(&self, target: &str) -> Result<Value, ServerError> {
+        let request = Request::get(target).header(header::HOST, &self.authority).body(Full::default());
+        self.exchange(request)
+    }
+
+    /// Sends what changes something.
+    pub(crate) fn change(&self, target: &str, token: &str, body: &Value) -> Result<Value, ServerError> {
+        let request = Request::post(target)
+            .header(header::HOST, &self.authority)
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::from(body.to_string()));
+        self.exchange(request)
+    }
+
+    fn broken(&self, error: &dyn std::fmt::Display) -> ServerError {
+        ServerError::Broken(self.authority.clone(), error.to_string())
+    }
+
+    fn exchange(&self, request: Result<Request<Full<Bytes>>, http::Error>) -> Result<Value, ServerError> {
+        let request = request.map_err(|error| self.broken(&error))?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Runtime)?;
+        let body = runtime.block_on(async {
+            tokio::time::timeout(PATIENCE, self.ask(request))
+                .await
+                .map_err(|_| ServerError::Late(self.authority.clone()))
+        })??;
+        serde_json::from_slice(&body).map_err(|error| self.broken(&error))
+    }
+
+    async fn ask(&self, mut request: Request<Full<Bytes>>) -> Result<Bytes, ServerError> {
+        let broken = |error: &dyn std::fmt::Display| self.broken(error);
         let socket = TcpStream::connect(&self.authority)
             .await
             .map_err(|error| ServerError::Unreachable(self.authority.clone(), error))?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.map_err(|error| broken(&error))?;
         let connection = tokio::spawn(connection);
-        let request = Request::get(target)
-            .header(header::HOST, &self.authority)
-            .header(header::ACCEPT, "application/json")
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| broken(&error))?;
+        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         let answer = sender.send_request(request).await.map_err(|error| broken(&error))?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
@@ -106,13 +126,16 @@ impl Server {
         if status.is_success() {
             return Ok(body);
         }
-        let text = String::from_utf8_lossy(&body).trim().chars().take(500).collect();
+        let said = serde_json::from_slice::<Value>(&body).ok();
+        let said = said.as_ref().and_then(|said| said.pointer("/error/message")).and_then(Value::as_str);
+        let text = said.map_or_else(|| String::from_utf8_lossy(&body).trim().to_owned(), str::to_owned);
+        let text = text.chars().take(500).collect();
         Err(ServerError::Refused(self.authority.clone(), status, text))
     }
 }
 
-/// A query value.
-fn encode(text: &str) -> String {
+/// A query value, or a part of a path.
+pub(crate) fn encode(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
         match byte {
