@@ -9,6 +9,7 @@ mod examples;
 mod failures;
 mod guides;
 mod readme;
+mod releases;
 mod reload;
 mod routes;
 mod setup;

@@ -52,6 +52,10 @@ pub struct AnswerSummary {
     pub finish_reason: Option<String>,
     /// Stream events that carried content (a choice with text, a tool call or a reasoning delta), for an estimate.
     pub content_events: u64,
+    /// Something that a reader sees was in the answer: text, a tool call, reasoning.
+    pub content: bool,
+    /// A JSON answer came to its end; meaningless for other kinds.
+    pub whole: bool,
     /// Events of any kind, `[DONE]` not counted.
     pub events: u64,
     /// An error event (or error object) was seen, with its code where it is a number.

@@ -21,6 +21,67 @@ pub struct Scan<'a> {
     pub object_start: usize,
     /// The object has no members.
     pub empty: bool,
+    /// Other members that decide how a request is treated.
+    pub fields: Fields,
+}
+
+/// Top-level members of a request, as spans of the body: what may tell a session, and how long the answer may be. Keys
+/// that are written with escapes are not found; of a key that stands twice the last one counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields {
+    /// `prompt_cache_key`.
+    pub prompt_cache_key: Option<Range<usize>>,
+    /// `user`.
+    pub user: Option<Range<usize>>,
+    /// `conversation`: a text or an object.
+    pub conversation: Option<Range<usize>>,
+    /// `messages`.
+    pub messages: Option<Range<usize>>,
+    /// `max_completion_tokens`, `max_output_tokens` or `max_tokens`.
+    pub max_tokens: Option<u64>,
+}
+
+impl Fields {
+    fn note(&mut self, key: &[u8], value: Range<usize>, body: &[u8]) {
+        match key {
+            b"prompt_cache_key" => self.prompt_cache_key = Some(value),
+            b"user" => self.user = Some(value),
+            b"conversation" => self.conversation = Some(value),
+            b"messages" => self.messages = Some(value),
+            b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
+                let digits = body.get(value).and_then(|digits| std::str::from_utf8(digits).ok());
+                self.max_tokens = digits.and_then(|digits| digits.parse().ok()).or(self.max_tokens);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a member says that may tell a session: the inside of a text, an object as it is written. Nothing for `null`,
+/// numbers and empty texts.
+pub fn session_value(body: &[u8], span: &Range<usize>) -> Option<Range<usize>> {
+    let value = body.get(span.clone())?;
+    match value.first()? {
+        b'"' if value.len() > 2 => Some(span.start + 1..span.end - 1),
+        b'{' if value.len() > 2 => Some(span.clone()),
+        _ => None,
+    }
+}
+
+/// The beginning of a conversation: its `messages` up to the end of the first that the user wrote. They stay the same
+/// over its turns. Nothing when no message is the user's, or the member is no array.
+pub fn first_messages(body: &[u8], messages: &Range<usize>) -> Option<Range<usize>> {
+    let mut reader = Reader { body: body.get(..messages.end)?, at: messages.start };
+    reader.expect(b'[', "expected `[`").ok()?;
+    loop {
+        reader.skip_whitespace();
+        let is_users = reader.peek() == Some(b'{') && reader.is_users_message().ok()?;
+        if is_users {
+            return Some(messages.start..reader.at);
+        }
+        reader.skip_whitespace();
+        reader.expect(b',', "expected `,`").ok()?;
+    }
 }
 
 /// Where the model's name stands.
@@ -125,6 +186,8 @@ impl<'a> Reader<'a> {
                 self.skip_value()?;
                 if means(key, "stream") {
                     scan.stream = self.body.get(value_at..self.at) == Some(b"true");
+                } else {
+                    scan.fields.note(key, value_at..self.at, self.body);
                 }
             }
             self.skip_whitespace();
@@ -150,6 +213,30 @@ impl<'a> Reader<'a> {
         self.expect(b':', "expected `:`")?;
         self.skip_whitespace();
         Ok(key)
+    }
+
+    /// Reads one message, a JSON object with members, to behind its end: whether its role is `user`.
+    fn is_users_message(&mut self) -> Result<bool, ScanError> {
+        let mut is_users = false;
+        self.expect(b'{', "expected `{`")?;
+        loop {
+            self.skip_whitespace();
+            let key = self.key()?;
+            let value_at = self.at;
+            self.skip_value()?;
+            if self.body.get(key) == Some(b"role") {
+                is_users = self.body.get(value_at..self.at) == Some(b"\"user\"");
+            }
+            self.skip_whitespace();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    return Ok(is_users);
+                }
+                _ => return self.invalid("expected `,` or `}`"),
+            }
+        }
     }
 
     fn model(&mut self) -> Result<ModelField<'a>, ScanError> {

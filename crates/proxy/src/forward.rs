@@ -52,6 +52,8 @@ pub struct Forwarding<'a> {
     pub stream: bool,
     /// When the total limit passes.
     pub deadline: Option<Instant>,
+    /// One attempt and no other, whatever the rule says: who asked has another place to go to.
+    pub once: bool,
 }
 
 /// A body to forward.
@@ -150,7 +152,7 @@ struct Passable {
 /// # Errors
 /// No endpoint gave an answer that can be passed on.
 pub async fn forward(forwarding: Forwarding<'_>) -> Result<Forwarded, ForwardError> {
-    let Forwarding { pool, rule, budget, mut head, came_from, body, model, stream, deadline } = forwarding;
+    let Forwarding { pool, rule, budget, mut head, came_from, body, model, stream, deadline, once } = forwarding;
     if let PickerSource::Unavailable(why) = &pool.pool.picker {
         return Err(refused(Reason::PickerUnavailable, why.clone()));
     }
@@ -164,9 +166,9 @@ pub async fn forward(forwarding: Forwarding<'_>) -> Result<Forwarded, ForwardErr
         outgoing: outgoing(head, came_from, body, rule),
         tried: Vec::new(),
         retries: 0,
-        connections_left: rule.retry.connection_attempts,
-        attempts_left: rule.retry.attempts,
-        dead_left: 1,
+        connections_left: if once { 0 } else { rule.retry.connection_attempts },
+        attempts_left: if once { 0 } else { rule.retry.attempts },
+        dead_left: u32::from(!once),
         refusal: None,
     };
     run.answer(active).await

@@ -9,6 +9,7 @@ mod admin_path;
 mod assign;
 mod connection;
 mod error;
+mod evidence;
 pub mod forward;
 mod guard;
 mod listen;
@@ -20,6 +21,7 @@ mod read;
 mod redirect;
 mod respond;
 mod rewrite;
+mod shield;
 mod spine;
 mod table;
 #[cfg(test)]

@@ -108,8 +108,9 @@ fn copy(pool: &Arc<ActivePool>, arm_filters: &Filters, connection: &Connection, 
     let filters = [&original.rule.filters, arm_filters];
     let came_from = rewrite::head(&mut head, filters, original.prefix_length, original.authority.clone(), connection);
     let asked = original.read.model.as_deref();
-    let session = assign::session(&original.head.headers);
-    let target = pool.pool.models.rule(asked).and_then(|rule| assign::target(rule, session)).map(|target| &**target);
+    let asking = assign::Asking { headers: &original.head.headers, read: original.read };
+    let rule = pool.pool.models.rule(asked);
+    let target = rule.and_then(|rule| assign::target(pool, rule, asking).0).map(|target| &**target);
     Copy {
         pool: pool.clone(),
         rule: original.rule.clone(),
@@ -136,6 +137,7 @@ impl Copy {
             model: self.model.as_deref(),
             stream: self.stream,
             deadline: Some(deadline),
+            once: false,
         };
         let whole = async {
             match forward(forwarding).await {

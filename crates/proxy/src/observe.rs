@@ -6,11 +6,15 @@
 use std::sync::Arc;
 
 use http::{Method, request};
+use tidegate_api::rollout::ArmName;
 use tidegate_telemetry::observation::http_method;
 use tidegate_telemetry::{EndedBy, Observation, Reason};
 use tokio::time::Instant;
 
+use crate::assign::Assigned;
 use crate::connection::Connection;
+use crate::evidence::Evidence;
+use crate::read::ReadBody;
 
 /// What is known of a request so far.
 pub(crate) struct Record {
@@ -18,6 +22,8 @@ pub(crate) struct Record {
     pub(crate) started: Instant,
     /// What will be handed over.
     pub(crate) observation: Observation,
+    /// What the judges of roll-outs are told of it.
+    pub(crate) evidence: Evidence,
     connection: Arc<Connection>,
 }
 
@@ -36,8 +42,36 @@ impl Record {
                 ended_by: EndedBy::Client,
                 ..Observation::default()
             },
+            evidence: Evidence::default(),
             connection,
         })
+    }
+
+    /// The arm is chosen.
+    pub(crate) fn assigned(&mut self, assigned: &Assigned<'_>, read: &ReadBody) {
+        let observation = &mut self.observation;
+        observation.arm = Some(assigned.arm.label.clone());
+        observation.target_model = assigned.target.cloned().or_else(|| observation.requested_model.clone());
+        observation.redistributed.clone_from(&assigned.redistributed);
+        observation.rollout =
+            assigned.pairs().next().map(|paired| (paired.pair.label.clone(), paired.arm == ArmName::Candidate));
+        observation.session |= assigned.pairs().any(|paired| paired.session.is_some());
+        let shared = &self.connection.shared;
+        self.evidence.arrived(assigned, read, self.started, &shared.numbers, &*shared.sink);
+    }
+
+    /// The candidate failed; stable is asked in its place.
+    pub(crate) fn sent_to_stable(&mut self, assigned: &Assigned<'_>, doubted: bool) {
+        let observation = &mut self.observation;
+        observation.shielded = true;
+        observation.arm = Some(assigned.arm.label.clone());
+        observation.target_model = assigned.target.cloned().or_else(|| observation.requested_model.clone());
+        self.evidence.sent_to_stable(doubted);
+    }
+
+    /// The first byte of the answer that is passed on came.
+    pub(crate) fn first_byte(&self) {
+        self.evidence.first_byte(&self.observation, &*self.connection.shared.sink);
     }
 
     /// An answer of the gateway's own will be sent.
@@ -57,6 +91,7 @@ impl Drop for Record {
             observation.reason = Some(Reason::ClientLeft);
         }
         self.connection.clock.request_ended(now);
+        self.evidence.ended(&observation, now, &*self.connection.shared.sink);
         self.connection.shared.sink.observe(observation);
     }
 }

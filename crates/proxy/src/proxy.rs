@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::active::{Active, Upstreams};
+use crate::evidence::Numbers;
 use crate::listen::{BindResult, Listeners};
 use crate::mirror::Mirrors;
 use crate::table::{Budgets, Table};
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) table: ArcSwap<Table>,
     pub(crate) sink: Arc<dyn ObservationSink>,
     pub(crate) mirrors: Mirrors,
+    pub(crate) numbers: Numbers,
 }
 
 /// A data plane.
@@ -52,7 +54,7 @@ impl Proxy {
         let table = ArcSwap::from_pointee(Table::new(nothing, &mut Budgets::new()));
         let upstreams = Upstreams::new(sink.clone());
         Arc::new(Self {
-            shared: Arc::new(Shared { table, sink, mirrors: Mirrors::new() }),
+            shared: Arc::new(Shared { table, sink, mirrors: Mirrors::new(), numbers: Numbers::new() }),
             picker,
             upstreams,
             budgets: Mutex::default(),

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, request};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tidegate_body::scan::{ModelField, ScanError};
+use tidegate_body::scan::{Fields, ModelField, ScanError};
 use tidegate_body::{multipart, scan};
 use tidegate_routing::snapshot::Limits;
 use tidegate_telemetry::Reason;
@@ -32,6 +32,8 @@ pub(crate) struct ReadBody {
     pub(crate) place: ModelPlace,
     /// `stream: true`.
     pub(crate) stream: bool,
+    /// Members that tell a session, or how long the answer may be.
+    pub(crate) fields: Fields,
     /// It was taken into memory; else it still is to come from the client.
     pub(crate) kept: bool,
 }
@@ -149,7 +151,7 @@ impl Described {
 
 /// What a POST's body says.
 fn interpret(content: Content, headers: &HeaderMap, bytes: Bytes) -> Result<ReadBody, Refusal> {
-    let (model, place, stream) = match content {
+    let read = match content {
         Content::Json => json(scan::scan(&bytes).map_err(refusal)?),
         Content::Multipart => {
             let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -157,22 +159,28 @@ fn interpret(content: Content, headers: &HeaderMap, bytes: Bytes) -> Result<Read
                 Refusal::new(Reason::InvalidMultipart, "the multipart content type names no valid boundary")
             })?;
             match multipart::find_model(&bytes, &boundary).map_err(multipart_refusal)? {
-                Some(ModelField { span, name }) => (Some(Arc::from(&*name)), ModelPlace::Multipart(span), false),
-                None => (None, ModelPlace::None, false),
+                Some(ModelField { span, name }) => ReadBody {
+                    model: Some(Arc::from(&*name)),
+                    place: ModelPlace::Multipart(span),
+                    ..ReadBody::default()
+                },
+                None => ReadBody::default(),
             }
         }
         // Clients forget the content type. What reads as JSON is treated so, all else passes by its route alone.
         Content::Other => scan::scan(&bytes).map(json).unwrap_or_default(),
     };
-    Ok(ReadBody { model, place, stream, bytes, kept: true })
+    Ok(ReadBody { bytes, kept: true, ..read })
 }
 
-fn json(scanned: scan::Scan<'_>) -> (Option<Arc<str>>, ModelPlace, bool) {
-    let (model, place) = match scanned.model {
+/// What a JSON body says; its bytes are still to be put in.
+fn json(scanned: scan::Scan<'_>) -> ReadBody {
+    let scan::Scan { model, stream, object_start, empty, fields } = scanned;
+    let (model, place) = match model {
         Some(ModelField { span, name }) => (Some(Arc::from(&*name)), ModelPlace::Json(span)),
-        None => (None, ModelPlace::Insert { object_start: scanned.object_start, empty: scanned.empty }),
+        None => (None, ModelPlace::Insert { object_start, empty }),
     };
-    (model, place, scanned.stream)
+    ReadBody { model, place, stream, fields, ..ReadBody::default() }
 }
 
 /// All frames of a body in one piece; a single frame is not copied.

@@ -117,6 +117,7 @@ pub(crate) fn pass_on(forwarded: Forwarded, plan: Plan<'_>, mut record: Box<Reco
     observation.retries = retries;
     observation.ttft = Some(first_byte.saturating_duration_since(record.started));
     observation.stream |= kind == AnswerKind::EventStream;
+    record.first_byte();
     remove_hop_by_hop(&mut head.headers);
     for filters in plan.filters {
         change_headers(&mut head.headers, &filters.response_headers);
@@ -197,6 +198,9 @@ impl Passing {
         let summary = self.flow.tap.summary();
         let told = summary.error.is_some() && observation.status < 400;
         observation.ended_by = ended_by;
+        let completed = ended_by == EndedBy::Completion;
+        self.record.evidence.empty = completed && summary.finish_reason.is_some() && !summary.content;
+        self.record.evidence.malformed = completed && self.flow.tap.is_json() && !summary.whole;
         observation.reason = if told { Some(Reason::ErrorEvent) } else { reason };
         observation.finish_reason.clone_from(&summary.finish_reason);
         observation.tokens.prompt = summary.prompt_tokens;

@@ -6,14 +6,14 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use http::{Request, Response, request};
+use http::{HeaderValue, Request, Response, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tidegate_routing::Matched;
 use tidegate_routing::snapshot::Rule;
 use tidegate_telemetry::Reason;
 
-use crate::assign::{self, Assigned};
+use crate::assign::{self, Asking, Assigned, Paired};
 use crate::connection::Connection;
 use crate::error::Refusal;
 use crate::forward::{ForwardBody, ForwardError, Forwarded, Forwarding, forward};
@@ -21,6 +21,7 @@ use crate::guard::Guarded;
 use crate::observe::Record;
 use crate::read::ReadBody;
 use crate::respond::{AnswerBody, Plan};
+use crate::shield::{self, Shielding};
 use crate::table::{Routed, Table, TableListener};
 use crate::upstream::CameFrom;
 use crate::{admin_path, guard, mirror, models, read, redirect, respond, rewrite};
@@ -87,8 +88,12 @@ impl<'a> Exchange<'a, '_> {
             return Ok(Outcome::Answered(redirect::answer(redirect, self.request_line(&guarded, &matched))));
         }
         self.mirror(listener, &matched, &assigned, &guarded, &read);
-        let body = self.rewrite(rule, &assigned, &matched, guarded, &read)?;
-        let forwarded = self.forward(listener, rule, &assigned, body, &read).await?;
+        let way = Way { listener, matched: &matched, authority: &guarded.authority, read: &read };
+        let (forwarded, assigned) = if read.kept && assigned.pairs().any(Paired::is_shielded) {
+            self.shielded(&way, assigned).await?
+        } else {
+            (self.send(&way, &assigned, false).await.map_err(|failure| self.refuse(failure))?, assigned)
+        };
         let put_back = assigned.arm.answer_requested_model && assigned.target.is_some();
         let plan = Plan {
             filters: [&rule.filters, &assigned.arm.filters],
@@ -180,13 +185,10 @@ impl<'a> Exchange<'a, '_> {
 
     /// The arm and the target model.
     fn assign(&mut self, rule: &'a Rule, read: &ReadBody) -> Result<Assigned<'a>, Refusal> {
-        let session = assign::session(&self.head.headers);
-        self.record.observation.session = session.is_some();
-        let assigned = assign::assign(&self.table.active, rule, read.model.as_deref(), session)?;
-        let observation = &mut self.record.observation;
-        observation.arm = Some(assigned.arm.label.clone());
-        observation.target_model = assigned.target.cloned().or_else(|| observation.requested_model.clone());
-        observation.redistributed.clone_from(&assigned.redistributed);
+        self.record.observation.session = assign::session(&self.head.headers).is_some();
+        let asking = Asking { headers: &self.head.headers, read };
+        let assigned = assign::assign(&self.table.active, rule, asking)?;
+        self.record.assigned(&assigned, read);
         Ok(assigned)
     }
 
@@ -214,18 +216,47 @@ impl<'a> Exchange<'a, '_> {
         self.connection.shared.mirrors.send(&self.table.active, self.connection, &original);
     }
 
-    /// The head and the body as the endpoint is to get them.
-    fn rewrite(
+    /// The candidate's answer, or stable's in its place.
+    async fn shielded(
         &mut self,
-        rule: &Rule,
-        assigned: &Assigned<'_>,
-        matched: &Matched<'_>,
-        guarded: Guarded,
-        read: &ReadBody,
-    ) -> Result<(CameFrom, ForwardBody), Refusal> {
+        way: &Way<'a, '_>,
+        assigned: Assigned<'a>,
+    ) -> Result<(Forwarded, Assigned<'a>), Refusal> {
+        let as_it_came = self.head.clone();
+        let outcome = match self.send(way, &assigned, true).await {
+            Err(Failure::Refused(refusal)) => return Err(refusal),
+            Err(Failure::Forward(error)) => Err(error),
+            Ok(forwarded) => Ok(forwarded),
+        };
+        if let Shielding::AskStable { doubted } = shield::look(&outcome) {
+            let asking = Asking { headers: &as_it_came.headers, read: way.read };
+            let stable = assign::assign_stable(&self.table.active, way.matched.rule, &assigned, asking);
+            if let Some(stable) = stable.filter(|stable| stable.arm.filters.redirect.is_none()) {
+                drop(outcome);
+                self.head = as_it_came;
+                self.record.sent_to_stable(&stable, doubted);
+                let forwarded = self.send(way, &stable, false).await.map_err(|failure| self.refuse(failure))?;
+                return Ok((forwarded, stable));
+            }
+        }
+        match outcome {
+            Ok(forwarded) => Ok((forwarded, assigned)),
+            Err(error) => Err(self.refuse(Failure::Forward(error))),
+        }
+    }
+
+    /// Rewrites a request for its arm, and gets the beginning of its answer.
+    async fn send(&mut self, way: &Way<'a, '_>, assigned: &Assigned<'a>, once: bool) -> Result<Forwarded, Failure> {
+        let body = self.rewrite(way, assigned).map_err(Failure::Refused)?;
+        self.forward(way, assigned, body, once).await.map_err(Failure::Forward)
+    }
+
+    /// The head and the body as the endpoint is to get them.
+    fn rewrite(&mut self, way: &Way<'a, '_>, assigned: &Assigned<'_>) -> Result<(CameFrom, ForwardBody), Refusal> {
+        let (rule, read) = (way.matched.rule, way.read);
         let filters = [&rule.filters, &assigned.arm.filters];
-        let came_from =
-            rewrite::head(&mut self.head, filters, matched.prefix_length, guarded.authority, self.connection);
+        let prefix_length = way.matched.prefix_length;
+        let came_from = rewrite::head(&mut self.head, filters, prefix_length, way.authority.clone(), self.connection);
         // A prefix that was cut off may have hidden an operators' path.
         if filters.iter().any(|filters| filters.rewrite.is_some()) {
             self.guard_path(rule)?;
@@ -246,31 +277,55 @@ impl<'a> Exchange<'a, '_> {
     /// The answer of an endpoint.
     async fn forward(
         &mut self,
-        listener: &TableListener,
-        rule: &Rule,
+        way: &Way<'a, '_>,
         assigned: &Assigned<'_>,
         (came_from, body): (CameFrom, ForwardBody),
-        read: &ReadBody,
-    ) -> Result<Forwarded, Refusal> {
+        once: bool,
+    ) -> Result<Forwarded, ForwardError> {
         let (head, ()) = Request::new(()).into_parts();
-        let forwarding = Forwarding {
+        let rule = way.matched.rule;
+        forward(Forwarding {
             pool: assigned.pool,
             rule,
-            budget: &listener.budget,
+            budget: &way.listener.budget,
             head: std::mem::replace(&mut self.head, head),
             came_from,
             body,
-            model: assigned.target.map(|target| &**target).or(read.model.as_deref()),
-            stream: read.stream,
+            model: assigned.target.map(|target| &**target).or(way.read.model.as_deref()),
+            stream: way.read.stream,
             deadline: rule.limits.total.map(|limit| self.record.started + limit),
-        };
-        forward(forwarding).await.map_err(|error| {
-            let ForwardError { reason, message, endpoint, retries, retry_after } = error;
-            self.record.observation.endpoint = endpoint;
-            self.record.observation.retries = retries;
-            Refusal { retry_after, ..Refusal::new(reason, message) }
+            once,
         })
+        .await
     }
+
+    /// What the client is told of a failure.
+    fn refuse(&mut self, failure: Failure) -> Refusal {
+        match failure {
+            Failure::Refused(refusal) => refusal,
+            Failure::Forward(ForwardError { reason, message, endpoint, retries, retry_after }) => {
+                self.record.observation.endpoint = endpoint;
+                self.record.observation.retries = retries;
+                Refusal { retry_after, ..Refusal::new(reason, message) }
+            }
+        }
+    }
+}
+
+/// What the stages behind the assignment have in common, whichever arm is asked.
+struct Way<'a, 'w> {
+    listener: &'a TableListener,
+    matched: &'w Matched<'a>,
+    authority: &'w HeaderValue,
+    read: &'w ReadBody,
+}
+
+/// Why there is no answer to pass on.
+enum Failure {
+    /// The gateway refuses the request.
+    Refused(Refusal),
+    /// No endpoint answered.
+    Forward(ForwardError),
 }
 
 fn admin_refusal() -> Refusal {

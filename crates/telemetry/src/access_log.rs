@@ -64,6 +64,11 @@ impl LineWriter {
             line.text(",\"redistributed_from\":", &given.from);
             line.word(",\"redistribution_reason\":", given.reason.word());
         }
+        if let Some((rollout, candidate)) = &observation.rollout {
+            line.text(",\"rollout\":", rollout);
+            line.word(",\"rollout_arm\":", if *candidate { "candidate" } else { "stable" });
+            line.truth(",\"shielded\":", observation.shielded);
+        }
         out.extend_from_slice(b"}\n");
     }
 

@@ -8,8 +8,10 @@ pub mod access_log;
 pub mod metrics;
 pub mod models;
 pub mod observation;
+pub mod pair;
 pub mod telemetry;
 
 pub use models::KnownModels;
 pub use observation::{EndedBy, Event, Observation, ObservationSink, Reason};
+pub use pair::{PairArrival, PairEnd, PairEvent, PairEvents, PairOutcome};
 pub use telemetry::{Options, Telemetry};

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::PairEvent;
+
 /// Why a request did not simply pass: stable words, the same in error bodies, metric labels and log fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -218,6 +220,11 @@ pub struct Observation {
     pub ended_by: EndedBy,
     /// The arm that gave this request to the one in `arm`, where one did.
     pub redistributed: Option<Redistribution>,
+    /// The roll-out whose pair the request fell on, `namespace/name`, and whether its first attempt went to the
+    /// candidate.
+    pub rollout: Option<(Arc<str>, bool)>,
+    /// An attempt on the candidate failed, and stable was asked instead.
+    pub shielded: bool,
     /// Whether the listener asks for a line in the access log.
     pub logged: bool,
 }
@@ -321,6 +328,11 @@ pub trait ObservationSink: Send + Sync {
 
     /// Takes one.
     fn observe(&self, observation: Observation);
+
+    /// Takes what is told of a roll-out's pair. A sink that feeds no judge need not write this.
+    fn pair(&self, event: PairEvent) {
+        drop(event);
+    }
 
     /// Takes an event. A sink that keeps only requests need not write this.
     fn event(&self, event: Event) {

@@ -9,7 +9,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::access_log::LogOutput;
 use crate::metrics::{ConfigState, LiveGauges, Metrics, ReloadOutcome};
 use crate::observation::Event;
+use crate::pair::{self, PairEvent, PairEvents};
 use crate::{KnownModels, Observation, ObservationSink};
 
 /// Observations on their way to the recorder at most; some 6 MiB when all places are taken.
@@ -61,6 +62,7 @@ impl std::fmt::Debug for Options {
 enum Message {
     Observation(Observation),
     Event(Event),
+    Pair(PairEvent),
 }
 
 /// The recorder's half: whoever holds the lock empties the queue.
@@ -69,6 +71,8 @@ struct Recorder {
     receiver: mpsc::Receiver<Message>,
     log: Option<LogOutput>,
     metrics: Arc<Metrics>,
+    pairs: mpsc::Sender<PairEvent>,
+    pairs_lost: Arc<AtomicU64>,
 }
 
 impl Recorder {
@@ -86,6 +90,11 @@ impl Recorder {
                     }
                 }
                 Message::Event(event) => self.metrics.event(&event),
+                Message::Pair(event) => {
+                    if self.pairs.try_send(event).is_err() {
+                        self.pairs_lost.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
             }
         }
         if let Some(log) = &mut self.log {
@@ -114,6 +123,8 @@ pub struct Telemetry {
     thread: Thread,
     ended: Mutex<Receiver<()>>,
     metrics: Arc<Metrics>,
+    pairs_lost: Arc<AtomicU64>,
+    pair_events: Mutex<Option<PairEvents>>,
 }
 
 impl Telemetry {
@@ -125,18 +136,38 @@ impl Telemetry {
         let metrics = Arc::new(Metrics::new(options.models, &options.version));
         let (sender, receiver) = mpsc::channel(options.queue.max(1));
         let log = options.access_log.map(|output| LogOutput::start(output, metrics.log_counters())).transpose()?;
-        let recorder = Arc::new(Mutex::new(Recorder { receiver, log, metrics: metrics.clone() }));
+        let (pairs, pair_receiver) = mpsc::channel(pair::ROOM);
+        let pairs_lost = Arc::new(AtomicU64::new(0));
+        let pair_events = PairEvents { receiver: pair_receiver, lost: pairs_lost.clone() };
+        let recorder = Recorder { receiver, log, metrics: metrics.clone(), pairs, pairs_lost: pairs_lost.clone() };
+        let recorder = Arc::new(Mutex::new(recorder));
         let flags = Arc::new(Flags::default());
         let (finished, ended) = sync_channel(1);
         let thread = spawn_recorder(recorder.clone(), flags.clone(), finished)?;
         let (dropped, in_flight) = (metrics.dropped_observations(), metrics.in_flight());
-        Ok(Arc::new(Self { sender, dropped, in_flight, flags, recorder, thread, ended: Mutex::new(ended), metrics }))
+        Ok(Arc::new(Self {
+            sender,
+            dropped,
+            in_flight,
+            flags,
+            recorder,
+            thread,
+            ended: Mutex::new(ended),
+            metrics,
+            pairs_lost,
+            pair_events: Mutex::new(Some(pair_events)),
+        }))
     }
 
     /// Everything as OpenMetrics text ([`crate::metrics::CONTENT_TYPE`]), with all that finished before the call.
     pub fn render(&self) -> String {
         self.recorder.lock().empty();
         self.metrics.render()
+    }
+
+    /// The events of roll-outs' pairs, for the one that judges them; `None` from the second call on.
+    pub fn pair_events(&self) -> Option<PairEvents> {
+        self.pair_events.lock().take()
     }
 
     /// Sets the function that reads gauges at each scrape; it must not block.
@@ -167,8 +198,12 @@ impl Telemetry {
     }
 
     fn send(&self, message: Message) {
-        if self.sender.try_send(message).is_err() {
-            self.dropped.inc();
+        if let Err(error) = self.sender.try_send(message) {
+            match error.into_inner() {
+                // Dropped evidence is another matter than a dropped line: the judge is told.
+                Message::Pair(_) => drop(self.pairs_lost.fetch_add(1, Ordering::Relaxed)),
+                Message::Observation(_) | Message::Event(_) => drop(self.dropped.inc()),
+            }
             return;
         }
         // With the recorder's fence: either it sees this message before it sleeps, or the flag is seen here.
@@ -192,6 +227,10 @@ impl ObservationSink for Telemetry {
 
     fn event(&self, event: Event) {
         self.send(Message::Event(event));
+    }
+
+    fn pair(&self, event: PairEvent) {
+        self.send(Message::Pair(event));
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod commands;
 mod control;
+mod evidence_bridge;
 mod output;
 mod rollout_api;
 mod rollouts;

@@ -60,6 +60,7 @@ impl AnswerTap {
                 self.payload.feed(bytes);
                 if self.payload.tracker.ended && !had_ended {
                     self.payload.tracker.facts.report(&mut self.summary);
+                    self.summary.whole = true;
                 }
                 0
             }
@@ -69,6 +70,11 @@ impl AnswerTap {
                 stream.ended
             }
         }
+    }
+
+    /// Whether the answer is one JSON text.
+    pub fn is_json(&self) -> bool {
+        self.kind == AnswerKind::Json
     }
 
     /// What is known so far.
@@ -188,6 +194,7 @@ impl Facts {
             summary.finish_reason.clone_from(&self.finish_reason);
         }
         summary.error = summary.error.or(self.error);
+        summary.content |= self.content;
     }
 }
 
@@ -238,7 +245,7 @@ impl Member {
             (Place::Usage, b"completion_tokens") => Self::CompletionTokens,
             (Place::Usage, b"prompt_tokens_details") => Self::Details,
             (Place::UsageDetails, b"cached_tokens") => Self::CachedTokens,
-            (Place::Choice, b"delta") => Self::Delta,
+            (Place::Choice, b"delta" | b"message") => Self::Delta,
             (Place::Choice, b"text") => Self::Text,
             (Place::Choice, b"finish_reason") => Self::FinishReason,
             (Place::Delta, b"content" | b"reasoning" | b"reasoning_content" | b"refusal") => Self::Text,

@@ -303,3 +303,37 @@ fn a_hundred_thousand_brackets_are_read_like_two() {
     assert!(scan("[".repeat(depth).as_bytes()).is_err());
     assert!(scan(format!("{{\"a\":{}", "[".repeat(depth)).as_bytes()).is_err());
 }
+
+#[test]
+fn what_may_tell_a_session_is_found() {
+    let body = br#"{"user": "ann", "max_tokens": 7, "conversation": {"id": "c"}, "prompt_cache_key": "", "user": "bob",
+        "max_completion_tokens": null, "messages": []}"#;
+    let fields = scan(body).unwrap().fields;
+    let value = |span: &Option<std::ops::Range<usize>>| {
+        let span = session_value(body, span.as_ref()?)?;
+        Some(String::from_utf8(body[span].to_vec()).unwrap())
+    };
+    assert_eq!(value(&fields.user).as_deref(), Some("bob"));
+    assert_eq!(value(&fields.conversation).as_deref(), Some(r#"{"id": "c"}"#));
+    assert_eq!(value(&fields.prompt_cache_key), None, "an empty key tells nothing");
+    assert_eq!(fields.max_tokens, Some(7));
+    assert_eq!(first_messages(body, fields.messages.as_ref().unwrap()), None);
+}
+
+#[test]
+fn the_beginning_of_a_conversation_stays_the_same_over_its_turns() {
+    let turns = [
+        r#"[{"role":"system","content":"be kind"},{"content":"a ] b","role":"user"}]"#,
+        r#"[{"role":"system","content":"be kind"},{"content":"a ] b","role":"user"},{"role":"assistant","content":"c"}]"#,
+    ];
+    let beginning = |messages: &str| {
+        let body = format!(r#"{{"messages":{messages}}}"#);
+        let span = scan(body.as_bytes()).unwrap().fields.messages.unwrap();
+        first_messages(body.as_bytes(), &span).map(|span| body[span].to_owned())
+    };
+    assert_eq!(beginning(turns[0]), beginning(turns[1]));
+    assert_eq!(beginning(turns[0]).unwrap().matches("role").count(), 2);
+    for none in [r#"[{"role":"system","content":"x"}]"#, "[1, 2]", r#""user""#, "[{}]", r#"[[{"role":"user"}]]"#] {
+        assert_eq!(beginning(none), None, "{none}");
+    }
+}

@@ -74,6 +74,7 @@ impl Setting {
             model: None,
             stream: false,
             deadline: Some(Instant::now() + self.life),
+            once: false,
         };
         tokio::time::timeout(PATIENCE * 2, forward(forwarding)).await.expect("an outcome")
     }

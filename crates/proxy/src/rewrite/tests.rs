@@ -19,6 +19,7 @@ fn read(text: &'static str, model: Option<&str>, place: ModelPlace) -> ReadBody 
         place,
         stream: false,
         kept: true,
+        ..ReadBody::default()
     }
 }
 

@@ -136,6 +136,7 @@ impl Setting {
             model: None,
             stream: false,
             deadline: Some(Instant::now() + PATIENCE),
+            once: false,
         };
         let outcome = forward(forwarding).await;
         drop(busy);

@@ -47,6 +47,8 @@ fn a_full_line_has_these_fields() {
             from: "default/candidate".into(),
             reason: RedistributionReason::EmptyArm,
         }),
+        rollout: Some(("default/release".into(), true)),
+        shielded: true,
         logged: true,
     };
     let expect = json!({
@@ -80,6 +82,9 @@ fn a_full_line_has_these_fields() {
         "bytes_out": 9000,
         "redistributed_from": "default/candidate",
         "redistribution_reason": "empty_arm",
+        "rollout": "default/release",
+        "rollout_arm": "candidate",
+        "shielded": true,
     });
     assert_eq!(line(&observation), expect);
 }

@@ -19,6 +19,7 @@ use tidegate_telemetry::{KnownModels, Telemetry};
 use tokio::sync::{mpsc, watch};
 
 use crate::control::{Control, Readiness, Said};
+use crate::evidence_bridge;
 use crate::rollout_api::Adapter;
 use crate::rollouts::LiveFleet;
 use crate::runtimes::Runtimes;
@@ -129,10 +130,11 @@ async fn control(
     let readiness = Arc::new(watch::Sender::new(Readiness::Starting));
     let (reload, reloads) = mpsc::channel(1);
     let objects = Arc::new(ObjectStore::default());
+    let clock = Clock::since(tokio::time::Instant::now());
     let (controller, ways) = Controller::open(tidegate_controller::Options {
         state_dir: state_dir(arguments)?,
         fleet: Arc::new(LiveFleet(proxy.clone())),
-        clock: Clock::since(tokio::time::Instant::now()),
+        clock,
         notify: notify_to(arguments)?,
     })
     .context("cannot start the controller of roll-outs")?;
@@ -164,6 +166,9 @@ async fn control(
     };
     let watched = proxy.clone();
     let health = tokio::spawn(watch_health(move || watched.active(), HealthSettings::default()));
+    if let Some(events) = telemetry.pair_events() {
+        tokio::spawn(evidence_bridge::carry(events, clock, ways.evidence));
+    }
     let (end_control, control_ended) = watch::channel(false);
     let controller = tokio::spawn(controller.run(stopped.clone()));
     let control = tokio::spawn(control.run(source, readiness.clone(), reloads, control_ended));
