@@ -131,7 +131,7 @@ async fn wait_phase(setup: &Setup, wanted: &[&str]) -> Value {
             status["conditions"].as_array().into_iter().flatten().find(|one| one["type"] == "tidegate.dev/Broken");
         assert!(refused.is_none(), "{refused:#?}");
         let over = ["Failed", "RolledBack", "Completed"].contains(&phase.as_str());
-        assert!(!over && started.elapsed() < 2 * PATIENCE, "{phase}, not {wanted:?}: {status:#}");
+        assert!(!over && started.elapsed() < PATIENCE, "{phase}, not {wanted:?}: {status:#}");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }

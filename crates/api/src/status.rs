@@ -89,7 +89,7 @@ pub struct ObjectStatus {
     pub addresses: Vec<String>,
     /// Everything said about the document, the source's findings among them.
     pub findings: Vec<Finding>,
-    /// InferenceRollout: the status of its running release, field by field; its conditions stand for those above.
+    /// InferenceRollout: the status of its running release, field by field; its conditions stand in the place of those above of the same type.
     pub running: serde_json::Map<String, Value>,
 }
 
@@ -141,7 +141,23 @@ impl ObjectStatus {
                 .collect();
             status.insert("ancestors".into(), ancestors.into());
         }
+        for (field, value) in &self.running {
+            match (status.get_mut(field), value) {
+                (Some(Value::Array(said)), Value::Array(running)) if field == "conditions" => merge(said, running),
+                _ => drop(status.insert(field.clone(), value.clone())),
+            }
+        }
         Value::Object(status)
+    }
+}
+
+/// Puts the conditions of a running release in the place of those of the same type, and the others behind them.
+fn merge(said: &mut Vec<Value>, running: &[Value]) {
+    for condition in running {
+        match said.iter_mut().find(|other| other.get("type") == condition.get("type")) {
+            Some(other) => *other = condition.clone(),
+            None => said.push(condition.clone()),
+        }
     }
 }
 

@@ -90,9 +90,9 @@ fn real_answers_are_read_as_they_were_served() {
 fn what_is_not_given_is_unknown() {
     let summary =
         stream("data: {\"usage\":null,\"choices\":[{\"finish_reason\":null,\"delta\":{\"content\":\"a\"}}]}\n\n");
-    assert_eq!(summary, AnswerSummary { events: 1, content_events: 1, ..AnswerSummary::default() });
+    assert_eq!(summary, AnswerSummary { events: 1, content_events: 1, content: true, ..AnswerSummary::default() });
     let summary = answer(r#"{"usage":{"prompt_tokens":-1,"completion_tokens":1.5,"prompt_tokens_details":null}}"#);
-    assert_eq!(summary, AnswerSummary::default());
+    assert_eq!(summary, AnswerSummary { whole: true, ..AnswerSummary::default() });
     let half = answer(r#"{"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":1}"#);
     assert_eq!(half, AnswerSummary::default(), "half an answer says nothing");
 }
