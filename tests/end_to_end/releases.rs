@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use http::Method;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tidegate_harness::client::Answer;
 use tidegate_harness::gateway::PATIENCE;
 use tidegate_harness::{Client, ModelServer};
 use tokio::task::JoinHandle;
@@ -31,7 +32,7 @@ struct Seen {
 
 impl Traffic {
     /// `who` tells from an answer by whom it was given.
-    fn start(setup: &Setup, model: &'static str, who: fn(&tidegate_harness::client::Answer) -> String) -> Self {
+    fn start(setup: &Setup, model: &'static str, who: fn(&Answer) -> String) -> Self {
         let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Seen::default()));
         let tasks = (0..24)
             .map(|number| {
@@ -70,7 +71,7 @@ impl Traffic {
     async fn end(self) -> Arc<Seen> {
         self.stop.store(true, Ordering::Relaxed);
         for task in self.tasks {
-            task.await.unwrap();
+            task.await.expect("what a test asked for");
         }
         let failures = self.seen.failures.lock().clone();
         assert!(
@@ -84,13 +85,13 @@ impl Traffic {
     }
 }
 
-fn server_of(answer: &tidegate_harness::client::Answer) -> String {
-    answer.headers["x-sim-server"].to_str().unwrap().to_owned()
+fn server_of(answer: &Answer) -> String {
+    answer.headers["x-sim-server"].to_str().expect("what a test asked for").to_owned()
 }
 
-fn model_of(answer: &tidegate_harness::client::Answer) -> String {
+fn model_of(answer: &Answer) -> String {
     let whole = if answer.text().starts_with("data:") {
-        serde_json::from_str::<Value>(&answer.events()[0]).unwrap()
+        serde_json::from_str::<Value>(&answer.events()[0]).expect("what a test asked for")
     } else {
         answer.json()
     };
@@ -108,7 +109,7 @@ fn rollout(kind: &str, spec: Value) -> Value {
         "analysis": {"harmBudget": "20pp", "guards": [{"metric": "error"}]},
         "drain": {"timeout": "10s", "minRetention": "1s"},
     }});
-    for (key, value) in spec.as_object().unwrap() {
+    for (key, value) in spec.as_object().expect("what a test asked for") {
         rollout["spec"][key] = value.clone();
     }
     rollout
@@ -136,16 +137,21 @@ async fn wait_phase(setup: &Setup, wanted: &[&str]) -> Value {
     }
 }
 
-/// From the document to Completed: manifests are edited once, when the roll-out waits for them.
-async fn release(
-    setup: &Setup,
-    mut before: Manifests,
+/// A release from the document to its end.
+struct Release<'a> {
+    before: Manifests,
     rollout: Value,
+    /// What settles it.
     after: Manifests,
     model: &'static str,
-    who: fn(&tidegate_harness::client::Answer) -> String,
-    candidate: &str,
-) {
+    who: fn(&Answer) -> String,
+    /// What `who` says of the candidate.
+    candidate: &'a str,
+}
+
+/// From the document to Completed: manifests are edited once, when the roll-out waits for them.
+async fn release(setup: &Setup, release: Release<'_>) {
+    let Release { mut before, rollout, after, model, who, candidate } = release;
     let traffic = Traffic::start(setup, model, who);
     before.further.push(rollout.clone());
     setup.write(&before);
@@ -183,7 +189,18 @@ async fn new_nodes_take_over_and_nobody_notices() {
         "target": {"routeRef": {"name": "route"}},
         "stable": {"poolRef": {"name": "old"}}, "candidate": {"poolRef": {"name": "new"}}}),
     );
-    release(&setup, manifests(100, 0), document, manifests(0, 100), "m", server_of, "new").await;
+    release(
+        &setup,
+        Release {
+            before: manifests(100, 0),
+            rollout: document,
+            after: manifests(0, 100),
+            model: "m",
+            who: server_of,
+            candidate: "new",
+        },
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -199,7 +216,18 @@ async fn a_new_base_model_takes_over_under_the_same_name() {
         "target": {"routeRef": {"name": "route"}},
         "stable": {"poolRef": {"name": "v1"}}, "candidate": {"poolRef": {"name": "v2"}}}),
     );
-    release(&setup, manifests(1, 0), document, manifests(0, 1), "mymodel", server_of, "v2").await;
+    release(
+        &setup,
+        Release {
+            before: manifests(1, 0),
+            rollout: document,
+            after: manifests(0, 1),
+            model: "mymodel",
+            who: server_of,
+            candidate: "v2",
+        },
+    )
+    .await;
 }
 
 fn rewrite(targets: &[(&str, u32)]) -> Value {
@@ -227,7 +255,11 @@ async fn a_new_adapter_takes_over_inside_its_pool() {
         "stable": {"model": "helper-v1"}, "candidate": {"model": "helper-v2"}}),
     );
     let (before, after) = (manifests(&[("helper-v1", 100)]), manifests(&[("helper-v2", 100)]));
-    release(&setup, before, document, after, "helper", model_of, "helper-v2").await;
+    release(
+        &setup,
+        Release { before, rollout: document, after, model: "helper", who: model_of, candidate: "helper-v2" },
+    )
+    .await;
 }
 
 /// A candidate that is at fault from the start or grows faulty: rolled back, for that reason, and with the shield no
