@@ -15,6 +15,9 @@ use tokio::time::Instant;
 
 use crate::setup::{BINARY, CHAT, Manifests, Setup, chat};
 
+/// How a failure begins that showed after the first byte.
+const BROKE_OFF: &str = "broke off";
+
 /// Clients: each asks again and again, every other one within a session, every other answer as a stream.
 struct Traffic {
     stop: Arc<AtomicBool>,
@@ -32,7 +35,7 @@ struct Seen {
 
 impl Traffic {
     /// `who` tells from an answer by whom it was given.
-    fn start(setup: &Setup, model: &'static str, who: fn(&Answer) -> String) -> Self {
+    fn start(setup: &Setup, asked: Asked, who: fn(&Answer) -> String) -> Self {
         let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Seen::default()));
         let tasks = (0..24)
             .map(|number| {
@@ -49,7 +52,7 @@ impl Traffic {
                             client = client.header("x-session-id", session);
                         }
                         let stream = turn % 2 == 0;
-                        let body = chat(model, 4, stream).to_string().into();
+                        let body = asked.body(stream).to_string().into();
                         match client.send(address, Method::POST, CHAT, body).await {
                             Ok(answer) if answer.status == 200 && (!stream || answer.text().contains("[DONE]")) => {
                                 seen.answered.fetch_add(1, Ordering::Relaxed);
@@ -57,8 +60,12 @@ impl Traffic {
                                     seen.sessions.lock().entry(session).or_default().insert(who(&answer));
                                 }
                             }
+                            // A stream without its end broke off.
+                            Ok(answer) if answer.status == 200 => {
+                                seen.failures.lock().push(format!("{BROKE_OFF}: {}", answer.text()));
+                            }
                             Ok(answer) => seen.failures.lock().push(format!("{} {}", answer.status, answer.text())),
-                            Err(error) => seen.failures.lock().push(format!("{error:#}")),
+                            Err(error) => seen.failures.lock().push(format!("{BROKE_OFF}: {error:#}")),
                         }
                     }
                 })
@@ -67,21 +74,54 @@ impl Traffic {
         Self { stop, seen, tasks }
     }
 
-    /// Ends it; every request was answered whole.
-    async fn end(self) -> Arc<Seen> {
+    /// Returns once so many more answers came.
+    async fn until(&self, more: u64) {
+        let answered = self.seen.answered.load(Ordering::Relaxed);
+        let started = Instant::now();
+        while self.seen.answered.load(Ordering::Relaxed) < answered + more {
+            assert!(started.elapsed() < PATIENCE, "traffic stands still");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Ends it: how many were answered whole, and what became of the others.
+    async fn stop(self) -> (u64, Vec<String>) {
         self.stop.store(true, Ordering::Relaxed);
         for task in self.tasks {
-            task.await.expect("what a test asked for");
+            task.await.expect("a client's task");
         }
-        let failures = self.seen.failures.lock().clone();
-        assert!(
-            failures.is_empty(),
-            "{} of {}: {:?}",
-            failures.len(),
-            self.seen.answered.load(Ordering::Relaxed),
-            failures.first()
-        );
-        self.seen
+        (self.seen.answered.load(Ordering::Relaxed), self.seen.failures.lock().clone())
+    }
+
+    /// Ends it; every request was answered whole.
+    async fn end(self) -> Arc<Seen> {
+        let seen = self.seen.clone();
+        let (answered, failures) = self.stop().await;
+        assert!(failures.is_empty(), "{} of {answered}: {:?}", failures.len(), failures.first());
+        seen
+    }
+}
+
+/// What clients ask for.
+#[derive(Clone, Copy)]
+enum Asked {
+    /// Four tokens of `m`.
+    Short,
+    /// Answers of `m` as long as they become.
+    Natural,
+    /// Four tokens of `m`, from servers that are as slow as real ones.
+    RealTime,
+    /// Four tokens of another model.
+    Of(&'static str),
+}
+
+impl Asked {
+    fn body(self, stream: bool) -> Value {
+        let mut body = chat(if let Self::Of(model) = self { model } else { "m" }, 4, stream);
+        if let (Self::Natural, Some(fields)) = (self, body.as_object_mut()) {
+            fields.remove("max_tokens");
+        }
+        body
     }
 }
 
@@ -120,6 +160,11 @@ async fn status(setup: &Setup) -> Value {
     objects.first().map(|object| object["status"].clone()).unwrap_or_default()
 }
 
+async fn history(setup: &Setup) -> String {
+    let path = "/rollouts/default/release/history";
+    Client::new().get(setup.gateway.admin, path).await.text()
+}
+
 async fn wait_phase(setup: &Setup, wanted: &[&str]) -> Value {
     let started = Instant::now();
     loop {
@@ -152,18 +197,13 @@ struct Release<'a> {
 /// From the document to Completed: manifests are edited once, when the roll-out waits for them.
 async fn release(setup: &Setup, release: Release<'_>) {
     let Release { mut before, rollout, after, model, who, candidate } = release;
-    let traffic = Traffic::start(setup, model, who);
+    let traffic = Traffic::start(setup, Asked::Of(model), who);
     before.further.push(rollout.clone());
     setup.write(&before);
     let settling = wait_phase(setup, &["Settling"]).await;
     assert_eq!(settling["effectiveWeights"]["candidate"], json!(100), "{settling:#}");
     traffic.seen.sessions.lock().clear();
-    let answered = traffic.seen.answered.load(Ordering::Relaxed);
-    let started = Instant::now();
-    while traffic.seen.answered.load(Ordering::Relaxed) < answered + 300 {
-        assert!(started.elapsed() < PATIENCE, "traffic stands still");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    traffic.until(300).await;
     let mut after = after;
     after.further.push(rollout);
     setup.write(&after);
@@ -262,46 +302,143 @@ async fn a_new_adapter_takes_over_inside_its_pool() {
     .await;
 }
 
-/// A candidate that is at fault from the start or grows faulty: rolled back, for that reason, and with the shield no
-/// client sees an error before its first byte.
-async fn turns_back(faults: Value, reasons: &[&str]) {
-    let old = ModelServer::start(BINARY, "m", &[], &["--name", "old"]);
-    let new = ModelServer::start(BINARY, "m", &[], &["--name", "new"]);
-    let mut manifests = Manifests::new(&[("old", 100, &[&old]), ("new", 0, &[&new])]);
-    let setup = manifests.serve().await;
-    let traffic = Traffic::start(&setup, "m", server_of);
-    manifests.further.push(rollout(
-        "Node",
-        json!({
+/// Steps that stand still long enough for a fault to be found at the first.
+fn patient(kind: &str, spec: Value) -> Value {
+    let mut document = rollout(kind, spec);
+    document["spec"]["steps"] = json!([{"weight": 50, "bake": "10m"}, {"weight": 100, "bake": "10m"}]);
+    document
+}
+
+fn between_pools(guards: Value) -> Value {
+    json!({
         "target": {"routeRef": {"name": "route"}},
         "stable": {"poolRef": {"name": "old"}}, "candidate": {"poolRef": {"name": "new"}},
-        "steps": [{"weight": 50, "bake": "10m"}, {"weight": 100, "bake": "10m"}]}),
-    ));
+        "analysis": {"guards": guards}})
+}
+
+/// A candidate that grows faulty under way is turned back for that reason. With the shield no client sees an error before
+/// its first byte; `broken` says how many answers may break off in the middle, which nothing can mend.
+async fn turns_back(
+    asked: Asked,
+    guards: Value,
+    fault: impl AsyncFnOnce(&mut ModelServer),
+    reasons: &[&str],
+    broken: bool,
+) {
+    let speed: &[&str] = if matches!(asked, Asked::RealTime) { &["--speed", "1"] } else { &[] };
+    let old = ModelServer::start(BINARY, "m", &[], &[&["--name", "old"], speed].concat());
+    let mut new = ModelServer::start(BINARY, "m", &[], &[&["--name", "new"], speed].concat());
+    let mut manifests = Manifests::new(&[("old", 100, &[&old]), ("new", 0, &[&new])]);
+    let setup = manifests.serve().await;
+    let traffic = Traffic::start(&setup, asked, server_of);
+    manifests.further.push(patient("Node", between_pools(guards)));
     setup.write(&manifests);
     wait_phase(&setup, &["Progressing"]).await;
-    new.faults(&faults).await;
+    fault(&mut new).await;
     let status = wait_phase(&setup, &["RolledBack"]).await;
-    traffic.end().await;
-    let said = status.to_string();
-    assert!(reasons.iter().any(|reason| said.contains(reason)), "{reasons:?} in {status:#}");
+    let (answered, failures) = traffic.stop().await;
+    let said = status["message"].to_string() + &history(&setup).await;
+    assert!(reasons.iter().any(|reason| said.contains(reason)), "{reasons:?} in {said}");
+    let early: Vec<&String> = failures.iter().filter(|failure| !(broken && failure.contains(BROKE_OFF))).collect();
+    assert!(early.is_empty(), "{} of {answered}: {:?}", early.len(), early.first());
+}
+
+const ERRORS: fn() -> Value = || json!([{"metric": "error"}]);
+
+async fn faults(new: &mut ModelServer, faults: Value) {
+    new.faults(&faults).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_candidate_that_only_fails_is_turned_back_by_the_breaker() {
-    turns_back(json!({"error_rate": 1.0}), &["Breaker"]).await;
+    let fault = async |new: &mut ModelServer| faults(new, json!({"error_rate": 1.0})).await;
+    turns_back(Asked::Short, ERRORS(), fault, &["Breaker"], false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_candidate_with_some_errors_is_turned_back_by_its_evidence() {
-    turns_back(json!({"error_rate": 0.1}), &["error"]).await;
+async fn a_candidate_with_three_errors_in_a_hundred_is_turned_back_by_its_evidence() {
+    let fault = async |new: &mut ModelServer| faults(new, json!({"error_rate": 0.03})).await;
+    turns_back(Asked::Short, ERRORS(), fault, &["error"], false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_candidate_that_refuses_inside_its_streams_is_turned_back() {
-    turns_back(json!({"refuse_in_stream_rate": 0.5}), &["error", "Breaker"]).await;
+    let fault = async |new: &mut ModelServer| faults(new, json!({"refuse_in_stream_rate": 0.5})).await;
+    turns_back(Asked::Short, ERRORS(), fault, &["error", "Breaker"], false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_candidate_that_is_gone_is_turned_back() {
-    turns_back(json!({"refuse_connections": true}), &["Breaker", "error", "Unavailable"]).await;
+async fn a_candidate_that_refuses_connections_is_turned_back() {
+    let fault = async |new: &mut ModelServer| faults(new, json!({"refuse_connections": true})).await;
+    turns_back(Asked::Short, ERRORS(), fault, &["Breaker", "error", "Unavailable"], false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_that_dies_is_turned_back() {
+    let fault = async |new: &mut ModelServer| new.kill();
+    turns_back(Asked::Short, ERRORS(), fault, &["Breaker", "error", "Unavailable"], true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_that_breaks_its_streams_off_is_turned_back() {
+    let fault =
+        async |new: &mut ModelServer| faults(new, json!({"reset_mid_stream_rate": 0.5, "reset_after": 1})).await;
+    turns_back(Asked::Short, json!([{"metric": "abort"}]), fault, &["abort", "Breaker"], true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_that_stalls_is_turned_back() {
+    let fault = async |new: &mut ModelServer| faults(new, json!({"stall_rate": 0.3, "stall_seconds": 1.0})).await;
+    turns_back(Asked::Short, json!([{"metric": "ttft"}]), fault, &["ttft"], false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_that_is_slower_by_a_third_is_turned_back() {
+    // At the speed of a real server: what the machine under the test adds is little beside it.
+    let fault = async |new: &mut ModelServer| faults(new, json!({"latency_factor": 1.3})).await;
+    turns_back(Asked::RealTime, json!([{"metric": "ttft"}]), fault, &["ttft"], false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_without_words_is_turned_back() {
+    let fault = async |new: &mut ModelServer| faults(new, json!({"empty_rate": 0.2})).await;
+    turns_back(Asked::Short, json!([{"metric": "empty"}]), fault, &["empty"], false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_that_stops_in_the_middle_of_its_answers_is_turned_back() {
+    let fault = async |new: &mut ModelServer| faults(new, json!({"truncated_rate": 0.5})).await;
+    let guards = json!([{"metric": "finish_reason:length"}]);
+    turns_back(Asked::Natural, guards, fault, &["finish", "length"], false).await;
+}
+
+/// A candidate that preflight finds unfit: the roll-out fails before any client meets it.
+async fn fails_at_preflight(kind: &str, candidate: ModelServer, spec: Value, reasons: &[&str]) {
+    let old = ModelServer::start(BINARY, "m", &["helper"], &["--name", "old"]);
+    let mut manifests = Manifests::new(&[("old", 100, &[&old]), ("new", 0, &[&candidate])]);
+    let setup = manifests.serve().await;
+    let traffic = Traffic::start(&setup, Asked::Of("helper"), server_of);
+    traffic.until(100).await;
+    let mut document = rollout(kind, spec);
+    document["spec"]["preflight"] = json!({"timeout": "3s"});
+    manifests.further.push(document);
+    setup.write(&manifests);
+    let status = wait_phase(&setup, &["Failed"]).await;
+    let seen = traffic.end().await;
+    assert!(reasons.iter().any(|reason| status.to_string().contains(reason)), "{reasons:?} in {status:#}");
+    for arms in seen.sessions.lock().values() {
+        assert!(arms.iter().all(|arm| arm == "old"), "{arms:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_model_behind_the_candidate_fails_at_preflight() {
+    let other = ModelServer::start(BINARY, "other", &["helper"], &["--name", "new"]);
+    fails_at_preflight("Node", other, between_pools(ERRORS()), &["--served-model-name"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_adapter_fails_at_preflight() {
+    let bare = ModelServer::start(BINARY, "m", &[], &["--name", "new"]);
+    fails_at_preflight("Node", bare, between_pools(ERRORS()), &["helper"]).await;
 }

@@ -5,12 +5,14 @@
 //! holds an event back, builds a tree or keeps more than a few hundred bytes, whatever the answer's size, and how the
 //! bytes were cut into chunks changes nothing.
 
+mod content;
 mod events;
 mod json;
 mod replacer;
 mod tap;
 mod whole;
 
+pub use content::{AskedFor, ContentCheck, ContentFaults};
 pub use replacer::ModelReplacer;
 pub use tap::{AnswerTap, first_event};
 

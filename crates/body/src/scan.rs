@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::answer::AskedFor;
 use crate::json_string::{closing_quote, means, unescape};
 
 /// What a request body says at its top level.
@@ -39,6 +40,8 @@ pub struct Fields {
     pub messages: Option<Range<usize>>,
     /// `max_completion_tokens`, `max_output_tokens` or `max_tokens`.
     pub max_tokens: Option<u64>,
+    /// What an answer must hold.
+    pub asked: AskedFor,
 }
 
 impl Fields {
@@ -51,6 +54,11 @@ impl Fields {
             b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
                 let digits = body.get(value).and_then(|digits| std::str::from_utf8(digits).ok());
                 self.max_tokens = digits.and_then(|digits| digits.parse().ok()).or(self.max_tokens);
+            }
+            b"tools" => self.asked.tools = body.get(value).is_some_and(|tools| tools.len() > 2 && tools != b"null"),
+            b"response_format" | b"guided_json" | b"structured_outputs" => {
+                self.asked.json |=
+                    body.get(value).is_some_and(|format| memchr::memmem::find(format, b"\"json").is_some());
             }
             _ => {}
         }

@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tidegate_api::rollout::ArmName;
-use tidegate_telemetry::{EndedBy, Observation, ObservationSink, PairArrival, PairEnd, PairEvent, PairOutcome, Reason};
+use tidegate_body::answer::{AnswerKind, AskedFor, ContentCheck, ContentFaults};
+use tidegate_telemetry::{
+    EndedBy, Observation, ObservationSink, PairArrival, PairContent, PairEnd, PairEvent, PairOutcome, Reason,
+};
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -42,6 +45,9 @@ pub(crate) struct Evidence {
     pub(crate) empty: bool,
     /// The answer was not what its head said.
     pub(crate) malformed: bool,
+    /// Looks at the content that passes.
+    content: Option<ContentCheck>,
+    asked: AskedFor,
 }
 
 /// What became of a first attempt on a candidate.
@@ -70,6 +76,21 @@ impl Evidence {
             let arrival = arrival(paired, read, at, numbers.next());
             sink.pair(PairEvent::Arrived(arrival.clone()));
             self.arrivals.push(arrival);
+            self.asked = read.fields.asked;
+        }
+    }
+
+    /// An answer begins that will pass.
+    pub(crate) fn begins(&mut self, kind: AnswerKind) {
+        if !self.arrivals.is_empty() {
+            self.content = Some(ContentCheck::new(kind, self.asked));
+        }
+    }
+
+    /// Bytes of it came.
+    pub(crate) fn passed(&mut self, bytes: &[u8]) {
+        if let Some(content) = &mut self.content {
+            content.push(bytes);
         }
     }
 
@@ -88,6 +109,11 @@ impl Evidence {
 
     /// The request ended.
     pub(crate) fn ended(&mut self, observation: &Observation, at: Instant, sink: &dyn ObservationSink) {
+        if self.arrivals.is_empty() {
+            return;
+        }
+        let is_cut_short = observation.finish_reason.as_deref() == Some("length");
+        let content = self.content(!is_cut_short && observation.ended_by == EndedBy::Completion);
         for arrival in std::mem::take(&mut self.arrivals) {
             let ttft = self.own_ttft(observation);
             let finish = observation.finish_reason.as_deref();
@@ -106,10 +132,20 @@ impl Evidence {
                 rescued: self.shield != Shield::Unused && answered,
                 finish_length: finish == Some("length"),
                 filtered: finish == Some("content_filter"),
+                content,
                 ttft,
                 tpot: observation.gap_mean.filter(|_| ttft.is_some() && outcome == PairOutcome::Answered),
             })));
         }
+    }
+
+    /// What is wrong with the content of a whole answer of the first attempt.
+    fn content(&mut self, is_whole: bool) -> PairContent {
+        let Some(check) = self.content.take().filter(|_| is_whole && self.shield == Shield::Unused) else {
+            return PairContent::default();
+        };
+        let ContentFaults { tool_call, json, think_tag } = check.finish();
+        PairContent { tool_call, json, think_tag }
     }
 
     /// Time to the first byte, where the first attempt gave it and it was no error.

@@ -118,6 +118,7 @@ pub(crate) fn pass_on(forwarded: Forwarded, plan: Plan<'_>, mut record: Box<Reco
     observation.ttft = Some(first_byte.saturating_duration_since(record.started));
     observation.stream |= kind == AnswerKind::EventStream;
     record.first_byte();
+    record.evidence.begins(kind);
     remove_hop_by_hop(&mut head.headers);
     for filters in plan.filters {
         change_headers(&mut head.headers, &filters.response_headers);
@@ -160,6 +161,7 @@ impl Passing {
     /// Bytes came from the endpoint; gives what may go on at once.
     fn came(&mut self, bytes: Bytes, now: Instant) -> Option<Bytes> {
         self.flow.came(&bytes, now);
+        self.record.evidence.passed(&bytes);
         self.upstream.note_byte(now);
         if let Some(remaining) = &mut self.remaining {
             *remaining = remaining.saturating_sub(bytes.len() as u64);

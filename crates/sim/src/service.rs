@@ -327,13 +327,18 @@ async fn begin(
     let salt = asked.salt.unwrap_or_else(|| shared.random.lock().u64(1..));
     let model = asked.adapter.as_deref().unwrap_or(&shared.config.model);
     let seed = tokens::answer_seed(model, &asked.prompt, salt);
-    let max_tokens = if plan.truncated { asked.max_tokens.div_ceil(2) } else { asked.max_tokens };
+    let natural = tokens::natural_length(seed);
+    let max_tokens = match plan.truncated {
+        true if asked.limited => asked.max_tokens.div_ceil(2),
+        true => asked.max_tokens.min(natural.div_ceil(2)),
+        false => asked.max_tokens,
+    };
     let submission = Submission {
         prompt: asked.prompt.clone(),
         adapter: asked.adapter.clone(),
         seed,
         max_tokens: if plan.empty { 1 } else { max_tokens },
-        natural_length: (!asked.limited).then(|| tokens::natural_length(seed)),
+        natural_length: (!asked.limited).then_some(natural),
     };
     let in_flight = shared.count_in();
     let Ok(receiver) = shared.submit(submission) else { return refused(asked.stream) };

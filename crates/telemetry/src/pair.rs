@@ -78,10 +78,23 @@ pub struct PairEnd {
     pub finish_length: bool,
     /// `finish_reason` was `content_filter`.
     pub filtered: bool,
+    /// What is wrong with its content.
+    pub content: PairContent,
     /// To the first byte of the first attempt's answer.
     pub ttft: Option<Duration>,
     /// Mean time per output token after the first.
     pub tpot: Option<Duration>,
+}
+
+/// What is wrong with an answer's content, as far as that was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PairContent {
+    /// A tool call whose arguments are no JSON object.
+    pub tool_call: bool,
+    /// JSON was asked for, and the content is none.
+    pub json: bool,
+    /// Think tags are not balanced.
+    pub think_tag: bool,
 }
 
 /// What came of a request.

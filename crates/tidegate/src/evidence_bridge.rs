@@ -76,10 +76,15 @@ fn sample(end: &PairEnd, clock: Clock) -> Sample {
         PairOutcome::ClientLeft => Some(EventMetric::ClientCancel),
     };
     let finish = end.finish_length.then_some(EventMetric::FinishLength);
+    let content = [
+        end.content.tool_call.then_some(EventMetric::ToolParseFail),
+        end.content.json.then_some(EventMetric::SchemaFail),
+        end.content.think_tag.then_some(EventMetric::ThinkTagUnbalanced),
+    ];
     let refusal = end.filtered.then_some(EventMetric::Refusal);
     // What the second attempt did says nothing about the arm of the first.
     let first = !end.first_attempt_failed;
-    let events: Events = [outcome, finish, refusal].into_iter().flatten().filter(|_| first).collect();
+    let events: Events = [outcome, finish, refusal].into_iter().chain(content).flatten().filter(|_| first).collect();
     Sample {
         arrival: arrival(&end.arrival, clock),
         end_ms: clock.at(end.at),
@@ -124,6 +129,7 @@ mod tests {
             rescued: true,
             finish_length: true,
             filtered: false,
+            content: Default::default(),
             ttft: None,
             tpot: None,
         };
