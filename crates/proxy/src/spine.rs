@@ -337,4 +337,6 @@ fn admin_refusal() -> Refusal {
 }
 
 #[cfg(test)]
+mod rollout_tests;
+#[cfg(test)]
 mod tests;

@@ -21,7 +21,7 @@ use tidegate_routing::snapshot::{
     RetryBudget, RetryPolicy, Rule, Socket, SocketProtocol,
 };
 use tidegate_routing::{Router, Snapshot, Split};
-use tidegate_telemetry::{Observation, ObservationSink};
+use tidegate_telemetry::{Observation, ObservationSink, PairEnd, PairEvent};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -35,6 +35,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Default)]
 pub(crate) struct Kept {
     seen: Mutex<Vec<Observation>>,
+    pairs: Mutex<Vec<PairEvent>>,
     more: Notify,
 }
 
@@ -43,9 +44,27 @@ impl ObservationSink for Kept {
         self.seen.lock().push(observation);
         self.more.notify_waiters();
     }
+
+    fn pair(&self, event: PairEvent) {
+        self.pairs.lock().push(event);
+    }
 }
 
 impl Kept {
+    /// What was told of pairs; whole for every request whose observation came.
+    pub(crate) fn pairs(&self) -> Vec<PairEvent> {
+        self.pairs.lock().clone()
+    }
+
+    /// The ends among it.
+    pub(crate) fn ends(&self) -> Vec<PairEnd> {
+        let ends = self.pairs().into_iter().filter_map(|event| match event {
+            PairEvent::Ended(end) => Some(*end),
+            _ => None,
+        });
+        ends.collect()
+    }
+
     /// Waits for `count` observations and takes them.
     pub(crate) async fn take(&self, count: usize) -> Vec<Observation> {
         let waiting = async {
