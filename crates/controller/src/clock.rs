@@ -9,22 +9,32 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     zero: Instant,
+    /// How many times as fast as the world's it goes: 1, but for tests.
+    speed: u32,
 }
 
 impl Clock {
     /// A clock whose monotonic zero is this moment of the process. Whoever stamps observations must use the same.
     pub fn since(zero: Instant) -> Self {
-        Self { zero }
+        Self { zero, speed: 1 }
+    }
+
+    /// A clock that goes faster than the world's.
+    #[cfg(test)]
+    pub(crate) fn faster(zero: Instant, speed: u32) -> Self {
+        Self { zero, speed }
     }
 
     /// Now.
     pub fn now(&self) -> Stamp {
-        Stamp { monotonic: self.at(Instant::now()), wall: jiff::Timestamp::now().as_millisecond() }
+        let monotonic = self.at(Instant::now());
+        let ahead = monotonic.saturating_sub(monotonic / u64::from(self.speed.max(1)));
+        Stamp { monotonic, wall: jiff::Timestamp::now().as_millisecond().saturating_add_unsigned(ahead) }
     }
 
     /// Milliseconds of the monotonic clock at a moment.
     pub fn at(&self, moment: Instant) -> u64 {
-        milliseconds(moment.saturating_duration_since(self.zero))
+        milliseconds(moment.saturating_duration_since(self.zero)).saturating_mul(u64::from(self.speed))
     }
 }
 

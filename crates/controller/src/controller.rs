@@ -80,6 +80,8 @@ pub struct Controller {
     gather_until: Option<Instant>,
     /// The overlays may have changed.
     is_stale: bool,
+    /// How often machines are told that time passed.
+    tick: Duration,
 }
 
 struct Inbox {
@@ -141,6 +143,7 @@ impl Controller {
             round: Round::default(),
             gather_until: None,
             is_stale: false,
+            tick: TICK,
             options,
         };
         if controller.not_owned.is_none() {
@@ -156,7 +159,7 @@ impl Controller {
 
     /// Runs until `stop` turns true; then everything that was told is on disk.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let mut tick = interval(TICK);
+        let mut tick = interval(self.tick);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let due = self.next_due();

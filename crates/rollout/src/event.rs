@@ -167,6 +167,11 @@ impl PairWeights {
     pub fn says_promoted(&self) -> bool {
         self.candidate.is_some_and(|weight| weight > 0) && self.stable.is_none_or(|weight| weight == 0)
     }
+
+    /// Whether the manifests say what a roll-back says: stable alone.
+    pub fn says_stable(self) -> bool {
+        self.stable.is_some_and(|weight| weight > 0) && self.candidate.is_none_or(|weight| weight == 0)
+    }
 }
 
 /// Who acted.

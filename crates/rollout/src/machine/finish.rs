@@ -2,7 +2,7 @@
 
 use super::{Machine, Why, notify, warn};
 use crate::effect::{Arm, Effect, NotificationKind};
-use crate::event::Running;
+use crate::event::{PairWeights, Running};
 use crate::stage::Stage;
 
 impl Machine {
@@ -98,10 +98,10 @@ impl Machine {
                 false
             }
             // Stable is held at everything until the manifests give it everything: then nothing changes by stepping
-            // aside, and the pair is free for another roll-out.
+            // aside, and the pair is free for another roll-out. Manifests in which neither arm is found are no word on
+            // it: a route that is being written anew is gone for a moment.
             Stage::RolledBack | Stage::Failed => {
-                let says = self.facts.manifests.is_some_and(|manifests| manifests.candidate.unwrap_or(0) == 0);
-                if says && self.weights.in_force {
+                if self.facts.manifests.is_some_and(PairWeights::says_stable) && self.weights.in_force {
                     self.weights.in_force = false;
                     effects.push(Effect::Release);
                 }

@@ -3,7 +3,7 @@
 use super::play::{HEALTHY, MONDAY, Nature, Play, endpoints, pair, quick_plan, step};
 use crate::capacity::{ArmCapacity, Arms};
 use crate::effect::{Arm, Effect, NotificationKind};
-use crate::event::{Event, Input, Stamp, Verb};
+use crate::event::{Event, Input, PairWeights, Stamp, Verb};
 use crate::freeze::FreezeWindow;
 use crate::plan::{DriftPolicy, HOUR, MINUTE, OnStreams, Plan};
 use crate::share::Share;
@@ -62,6 +62,8 @@ fn stable_is_held_at_everything_while_the_manifests_say_otherwise() {
     play.wait(HOUR);
     play.expect(Phase::RolledBack, Stage::RolledBack);
     assert_eq!(play.machine.effective_share(), Some(Share::NONE));
+    play.tell(Event::Manifests(PairWeights { stable: None, candidate: None }));
+    assert_eq!(play.machine.effective_share(), Some(Share::NONE), "a route that is being written anew says nothing");
     play.tell(Event::Manifests(pair(100, 0)));
     assert_eq!(play.effects.last(), Some(&Effect::Release));
     play.tell(Event::Manifests(pair(90, 10)));
