@@ -442,3 +442,41 @@ async fn a_missing_adapter_fails_at_preflight() {
     let bare = ModelServer::start(BINARY, "m", &[], &["--name", "new"]);
     fails_at_preflight("Node", bare, between_pools(ERRORS()), &["helper"]).await;
 }
+
+/// Requests that a server has answered, however they ended.
+async fn answered_by(server: &ModelServer) -> f64 {
+    let page = Client::new().get(server.address, "/metrics").await.text();
+    let counts = page.lines().filter(|line| line.starts_with("vllm:request_success_total{"));
+    counts.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_is_warmed_and_mirrored_to_before_a_client_meets_it() {
+    let old = ModelServer::start(BINARY, "m", &[], &["--name", "old"]);
+    let new = ModelServer::start(BINARY, "m", &[], &["--name", "new"]);
+    let mut manifests = Manifests::new(&[("old", 100, &[&old]), ("new", 0, &[&new])]);
+    let setup = manifests.serve().await;
+    let traffic = Traffic::start(&setup, Asked::Short, server_of);
+    let mut document = rollout("Node", between_pools(ERRORS()));
+    document["spec"]["warmup"] = json!({"timeout": "30s"});
+    document["spec"]["shadow"] = json!({"before": "10m", "budget": {"tokensPerSecond": 20_000}});
+    manifests.further.push(document);
+    setup.write(&manifests);
+    wait_phase(&setup, &["Shadowing"]).await;
+    // Preflight's probe, that of the warm-up, and the two bodies that these clients send.
+    let warmed = answered_by(&new).await;
+    assert!(warmed >= 4.0, "{warmed} requests");
+    // Requests of clients go on at stable; copies reach the candidate.
+    let started = Instant::now();
+    while answered_by(&new).await < warmed + 20.0 {
+        assert!(started.elapsed() < PATIENCE, "nothing is mirrored");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    new.faults(&json!({"error_rate": 1.0})).await;
+    let status = wait_phase(&setup, &["Failed"]).await;
+    assert!(status.to_string().contains("ShadowFailed"), "{status:#}");
+    let seen = traffic.end().await;
+    for arms in seen.sessions.lock().values() {
+        assert!(arms.iter().all(|arm| arm == "old"), "{arms:?}");
+    }
+}

@@ -249,6 +249,12 @@ impl Controller {
         if self.round.is_empty() {
             return;
         }
+        for (uid, more) in self.round.shadows() {
+            let found = self.runs.values_mut().find(|run| *run.machine.lock().plan().uid == *uid);
+            let Some(run) = found else { continue };
+            let (id, progress) = (run.id, run.shadowed(more));
+            self.tell(id, Event::Shadow(progress));
+        }
         let (by_release, lost) = self.round.empty();
         for (uid, observations) in by_release {
             let found = self.runs.values_mut().find(|run| *run.machine.lock().plan().uid == *uid);

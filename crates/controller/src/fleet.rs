@@ -19,10 +19,22 @@ pub struct Endpoint {
     pub models: Option<Vec<String>>,
 }
 
+/// A request that came lately, to be replayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// Its path.
+    pub path: String,
+    /// Its JSON body.
+    pub body: bytes::Bytes,
+}
+
 /// The data plane, as the controller knows it. Methods are called about once a second and must not block.
 pub trait Fleet: Send + Sync + 'static {
     /// The endpoints of a pool; none when no snapshot has it.
     fn endpoints(&self, pool: &ObjectKey) -> Vec<Endpoint>;
+
+    /// Prompts that came lately and fell on a roll-out's pair, the newest first. Never logged, never written down.
+    fn recent_prompts(&self, rollout: &ObjectKey) -> Vec<Prompt>;
 
     /// Cuts the streams of a roll-out's candidate (`true`) or stable (`false`) that are under way; how many.
     fn cut_streams(&self, rollout: &ObjectKey, candidate: bool) -> usize;

@@ -29,7 +29,7 @@ mod warm_up;
 pub use clock::Clock;
 pub use controller::{Controller, Options, Ways};
 pub use evidence::Evidence;
-pub use fleet::{Endpoint, Fleet};
+pub use fleet::{Endpoint, Fleet, Prompt};
 pub use handle::{CommandError, RolloutHandle};
 pub use notices::{NotifyTo, SIGNATURE, Signer};
 pub use seen::{Described, Found, Laid, Link, Seen};

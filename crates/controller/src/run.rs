@@ -13,8 +13,9 @@ use tidegate_api::ObjectKey;
 use tidegate_api::rollout::RolloutSettings;
 use tidegate_rollout::Machine;
 use tidegate_rollout::effect::{Effect, WeightChange};
-use tidegate_rollout::event::{Admission, Event, Input, PairWeights, Refusal, Stamp};
+use tidegate_rollout::event::{Admission, Event, Input, PairWeights, Refusal, ShadowProgress, Stamp};
 use tidegate_rollout::journal::{checkpoint, told};
+use tidegate_rollout::stage::Stage;
 use tidegate_routing::Overlay;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -73,6 +74,8 @@ pub(crate) struct Run {
     pub(crate) laid: Option<WeightChange>,
     pub(crate) pools: watch::Sender<Pools>,
     pub(crate) flight: Flight,
+    /// What came of all copies.
+    shadow: ShadowProgress,
     pub(crate) jobs: Jobs,
     /// What the machine was last told, so that the journal does not say it again.
     pub(crate) told_admission: Option<Admission>,
@@ -114,6 +117,7 @@ impl Run {
             laid: None,
             pools: watch::Sender::new(Pools::default()),
             flight: Flight::default(),
+            shadow: ShadowProgress::default(),
             jobs: Jobs::default(),
             told_admission: None,
             told_manifests: None,
@@ -289,6 +293,15 @@ impl Run {
         }
     }
 
+    /// Adds what came of more copies; gives all.
+    pub(crate) fn shadowed(&mut self, more: ShadowProgress) -> ShadowProgress {
+        let all = &mut self.shadow;
+        all.mirrored = all.mirrored.saturating_add(more.mirrored);
+        all.failed = all.failed.saturating_add(more.failed);
+        all.misshapen = all.misshapen.saturating_add(more.misshapen);
+        *all
+    }
+
     /// Takes new weights, unless newer ones are laid already.
     pub(crate) fn lay(&mut self, change: WeightChange) {
         if self.laid.as_ref().is_none_or(|laid| laid.epoch <= change.epoch) {
@@ -304,6 +317,8 @@ impl Run {
         overlay.candidate_share_ppm = laid.candidate.ppm();
         overlay.admits_forced = machine.admits_forced();
         overlay.excluded_models = machine.excluded_models().clone();
+        overlay.keeps_prompts =
+            self.settings.warm_up.is_some() && matches!(machine.stage(), Stage::Preflight | Stage::Warming);
         overlay.shadow = self.settings.shadow.clone().filter(|_| machine.mirrors());
         Some(overlay)
     }

@@ -86,25 +86,26 @@ pub(crate) fn assign<'a>(active: &'a Active, rule: &'a Rule, asking: Asking<'_>)
     Ok(Assigned { arm, pool, target, redistributed, arm_pair: paired, target_pair })
 }
 
-/// Where a request goes that the candidate failed: the same, but for stable in the place of the candidate. Nothing where
-/// stable cannot take it either.
-pub(crate) fn assign_stable<'a>(
+/// Where a request goes in the place of where it was assigned: the same, but for another arm of its pairs. Nothing where
+/// that cannot take it.
+pub(crate) fn assign_to<'a>(
     active: &'a Active,
     rule: &'a Rule,
-    failed: &Assigned<'a>,
+    assigned: &Assigned<'a>,
     asking: Asking<'_>,
+    to: ArmName,
 ) -> Option<Assigned<'a>> {
-    let stable = |paired: &Paired<'a>| Paired { arm: ArmName::Stable, forced: true, ..paired.clone() };
-    let arm_pair = failed.arm_pair.as_ref().map(stable);
+    let there = |paired: &Paired<'a>| Paired { arm: to, forced: true, ..paired.clone() };
+    let arm_pair = assigned.arm_pair.as_ref().map(there);
     let arm = match &arm_pair {
-        Some(paired) => rule.arms.get(paired.pair.stable)?,
-        None => failed.arm,
+        Some(paired) => rule.arms.get(paired.pair.position(to))?,
+        None => assigned.arm,
     };
     let pool = pool_of(active, arm).ok()?;
-    let same_pool = Arc::ptr_eq(pool, failed.pool);
-    let (target, target_pair) = match (pool.pool.models.rule(asking.model()), &failed.target_pair) {
+    let same_pool = Arc::ptr_eq(pool, assigned.pool);
+    let (target, target_pair) = match (pool.pool.models.rule(asking.model()), &assigned.target_pair) {
         (Some(rule), Some(paired)) if same_pool => {
-            (rule.targets.get(paired.pair.stable).map(|target| &target.model), Some(stable(paired)))
+            (rule.targets.get(paired.pair.position(to)).map(|target| &target.model), Some(there(paired)))
         }
         (Some(rule), _) => (target(pool, rule, asking).0, None),
         (None, _) => (None, None),

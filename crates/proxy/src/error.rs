@@ -84,6 +84,7 @@ fn status_of(reason: Reason) -> StatusCode {
         | Reason::UpstreamReset
         | Reason::UpstreamProtocol
         | Reason::UpstreamAborted
+        | Reason::RolloutCut
         | Reason::ErrorEvent => StatusCode::BAD_GATEWAY,
         Reason::NoEndpoint | Reason::PickerUnavailable | Reason::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
         Reason::UpstreamTimeout | Reason::IdleTimeout | Reason::TotalTimeout => StatusCode::GATEWAY_TIMEOUT,

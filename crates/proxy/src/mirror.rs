@@ -74,21 +74,25 @@ impl Mirrors {
                 let Some(pool) = active.pools.get(mirror.pool.0).filter(|pool| !pool.pool.endpoints.is_empty()) else {
                     continue;
                 };
-                let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-                    debug!(pool = %pool.pool.label, "a mirrored request is left out: too many are under way");
-                    continue;
-                };
-                let copy = copy(pool, arm_filters, connection, original);
-                let mut stop = self.stop.subscribe();
-                tokio::spawn(async move {
-                    tokio::select! {
-                        () = copy.run() => {}
-                        _ = stop.wait_for(|stop| *stop) => {}
-                    }
-                    drop(permit);
-                });
+                self.spawn(copy(pool, arm_filters, connection, original).run());
             }
         }
+    }
+
+    /// Runs a copy, if not too many are under way.
+    pub(crate) fn spawn(&self, copy: impl Future<Output = ()> + Send + 'static) {
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+            debug!("a mirrored request is left out: too many are under way");
+            return;
+        };
+        let mut stop = self.stop.subscribe();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = copy => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+            drop(permit);
+        });
     }
 
     /// Ends all copies.
@@ -97,6 +101,11 @@ impl Mirrors {
         // All permits are here when no copy is left.
         let _all = self.permits.acquire_many(u32::try_from(AT_ONCE).unwrap_or(u32::MAX)).await;
     }
+}
+
+/// How long a copy of a rule's request may live.
+pub(crate) fn life_of(rule: &Rule) -> Duration {
+    rule.limits.total.map_or(LIFE, |total| total.min(LIFE))
 }
 
 fn is_drawn(mirror: &Mirror) -> bool {
@@ -125,8 +134,7 @@ fn copy(pool: &Arc<ActivePool>, arm_filters: &Filters, connection: &Connection, 
 
 impl Copy {
     async fn run(self) {
-        let life = self.rule.limits.total.map_or(LIFE, |total| total.min(LIFE));
-        let deadline = Instant::now() + life;
+        let deadline = Instant::now() + life_of(&self.rule);
         let forwarding = Forwarding {
             pool: &self.pool,
             rule: &self.rule,

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::assign::Assigned;
 use crate::connection::Connection;
+use crate::cuts::Cutter;
 use crate::evidence::Evidence;
 use crate::read::ReadBody;
 
@@ -72,6 +73,13 @@ impl Record {
     /// The first byte of the answer that is passed on came.
     pub(crate) fn first_byte(&self) {
         self.evidence.first_byte(&self.observation, &*self.connection.shared.sink);
+    }
+
+    /// What tells that the answer is to be cut, for one of a roll-out's pair.
+    pub(crate) fn cutter(&self) -> Option<Cutter> {
+        let (rollout, candidate) = self.observation.rollout.as_ref()?;
+        let candidate = *candidate && !self.observation.shielded;
+        Some(self.connection.shared.cuts.hold(rollout, candidate))
     }
 
     /// An answer of the gateway's own will be sent.

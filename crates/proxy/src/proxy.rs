@@ -1,5 +1,6 @@
 //! The data plane as its owner sees it: apply a snapshot, read what is active, shut down.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,12 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::active::{Active, Upstreams};
+use crate::cuts::Cuts;
 use crate::evidence::Numbers;
 use crate::listen::{BindResult, Listeners};
 use crate::mirror::Mirrors;
+use crate::recent::{Recent, RecentPrompt};
+use crate::shadow::Shadows;
 use crate::table::{Budgets, Table};
 
 /// What a data plane is made of.
@@ -33,6 +37,9 @@ pub(crate) struct Shared {
     pub(crate) sink: Arc<dyn ObservationSink>,
     pub(crate) mirrors: Mirrors,
     pub(crate) numbers: Numbers,
+    pub(crate) shadows: Shadows,
+    pub(crate) recent: Recent,
+    pub(crate) cuts: Cuts,
 }
 
 /// A data plane.
@@ -54,7 +61,15 @@ impl Proxy {
         let table = ArcSwap::from_pointee(Table::new(nothing, &mut Budgets::new()));
         let upstreams = Upstreams::new(sink.clone());
         Arc::new(Self {
-            shared: Arc::new(Shared { table, sink, mirrors: Mirrors::new(), numbers: Numbers::new() }),
+            shared: Arc::new(Shared {
+                table,
+                sink,
+                mirrors: Mirrors::new(),
+                numbers: Numbers::new(),
+                shadows: Shadows::default(),
+                recent: Recent::default(),
+                cuts: Cuts::default(),
+            }),
             picker,
             upstreams,
             budgets: Mutex::default(),
@@ -79,6 +94,21 @@ impl Proxy {
     /// What is in force.
     pub fn active(&self) -> Arc<Active> {
         self.shared.table.load().active.clone()
+    }
+
+    /// Prompts that came lately and fell on the pair of a roll-out (`namespace/name`) that prepares, the newest first.
+    pub fn recent_prompts(&self, rollout: &str) -> Vec<RecentPrompt> {
+        self.shared.recent.of(rollout)
+    }
+
+    /// Forgets the prompts of all roll-outs but these.
+    pub fn keep_prompts_of(&self, rollouts: &BTreeSet<String>) {
+        self.shared.recent.retain(rollouts);
+    }
+
+    /// Cuts the answers under way of a roll-out's (`namespace/name`) candidate or stable; how many.
+    pub fn cut(&self, rollout: &str, candidate: bool) -> usize {
+        self.shared.cuts.pull(rollout, candidate)
     }
 
     /// Client connections that are open.

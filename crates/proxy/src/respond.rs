@@ -20,6 +20,7 @@ use tidegate_routing::snapshot::Filters;
 use tidegate_telemetry::{EndedBy, Reason};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::cuts::Cutter;
 use crate::forward::{Forwarded, Holds};
 use crate::guard::REQUEST_ID;
 use crate::observe::Record;
@@ -69,6 +70,8 @@ pub(crate) struct Passing {
     settled: bool,
     /// The answer is cut once what came before has had its chance to go out.
     cutting: Option<Cut>,
+    /// For answers of a roll-out's pair.
+    cutter: Option<Cutter>,
     upstream: Arc<Upstream>,
     _reservation: Reservation,
     _holds: Holds,
@@ -128,6 +131,7 @@ pub(crate) fn pass_on(forwarded: Forwarded, plan: Plan<'_>, mut record: Box<Reco
     if replacer.is_some() {
         head.headers.remove(CONTENT_LENGTH);
     }
+    let cutter = record.cutter();
     let passing = Passing {
         record,
         body: body.filter(|_| !complete),
@@ -147,6 +151,7 @@ pub(crate) fn pass_on(forwarded: Forwarded, plan: Plan<'_>, mut record: Box<Reco
         remaining: length,
         settled: false,
         cutting: None,
+        cutter,
         upstream,
         _reservation: reservation,
         _holds: holds,
@@ -266,6 +271,10 @@ impl Passing {
                     return Poll::Pending;
                 }
                 Poll::Ready(None) => self.finish(),
+                Poll::Pending if self.cutter.as_mut().is_some_and(|cutter| cutter.poll(context)) => {
+                    self.cutter = None;
+                    return Poll::Ready(Some(Err(self.cut(EndedBy::Gateway, Reason::RolloutCut))));
+                }
                 Poll::Pending => match self.limit.poll(context, self.flow.last_byte) {
                     Some(reason) => return Poll::Ready(Some(Err(self.cut(EndedBy::Gateway, reason)))),
                     None => return Poll::Pending,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use http::{HeaderValue, Request, Response, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use tidegate_api::rollout::ArmName;
 use tidegate_routing::Matched;
 use tidegate_routing::snapshot::Rule;
 use tidegate_telemetry::Reason;
@@ -189,6 +190,9 @@ impl<'a> Exchange<'a, '_> {
         let asking = Asking { headers: &self.head.headers, read };
         let assigned = assign::assign(&self.table.active, rule, asking)?;
         self.record.assigned(&assigned, read);
+        for paired in assigned.pairs().filter(|paired| paired.pair.keeps_prompts && read.model.is_some()) {
+            self.connection.shared.recent.keep(&paired.pair.label, self.head.uri.path(), &read.bytes);
+        }
         Ok(assigned)
     }
 
@@ -201,7 +205,8 @@ impl<'a> Exchange<'a, '_> {
         guarded: &Guarded,
         read: &ReadBody,
     ) {
-        if !mirror::is_wanted(matched.rule) {
+        let shadows = assigned.pairs().any(|paired| paired.pair.shadow.is_some());
+        if !(shadows || mirror::is_wanted(matched.rule)) {
             return;
         }
         let original = mirror::Original {
@@ -213,7 +218,9 @@ impl<'a> Exchange<'a, '_> {
             read,
             budget: &listener.budget,
         };
-        self.connection.shared.mirrors.send(&self.table.active, self.connection, &original);
+        let shared = &self.connection.shared;
+        shared.mirrors.send(&self.table.active, self.connection, &original);
+        shared.shadows.send(&self.table.active, self.connection, &original, assigned);
     }
 
     /// The candidate's answer, or stable's in its place.
@@ -230,7 +237,7 @@ impl<'a> Exchange<'a, '_> {
         };
         if let Shielding::AskStable { doubted } = shield::look(&outcome) {
             let asking = Asking { headers: &as_it_came.headers, read: way.read };
-            let stable = assign::assign_stable(&self.table.active, way.matched.rule, &assigned, asking);
+            let stable = assign::assign_to(&self.table.active, way.matched.rule, &assigned, asking, ArmName::Stable);
             if let Some(stable) = stable.filter(|stable| stable.arm.filters.redirect.is_none()) {
                 drop(outcome);
                 self.head = as_it_came;

@@ -47,6 +47,8 @@ pub struct Overlay {
     pub excluded_models: BTreeSet<String>,
     /// Mirroring to the candidate, while it goes on.
     pub shadow: Option<ShadowSettings>,
+    /// Whether prompts are kept in memory, to warm the candidate with.
+    pub keeps_prompts: bool,
 }
 
 impl Overlay {
@@ -64,6 +66,7 @@ impl Overlay {
             shield: settings.analysis.shield,
             excluded_models: BTreeSet::new(),
             shadow: None,
+            keeps_prompts: false,
         }
     }
 

@@ -42,6 +42,8 @@ pub struct Pair {
     pub excluded_models: BTreeSet<String>,
     /// Mirroring to the candidate.
     pub shadow: Option<ShadowSettings>,
+    /// Whether prompts are kept in memory, to warm the candidate with.
+    pub keeps_prompts: bool,
     seed: u64,
     /// Every position that is one of the pair: a backend can be listed twice.
     members: Vec<usize>,
@@ -125,6 +127,7 @@ impl Pair {
             shield: overlay.shield,
             excluded_models: overlay.excluded_models.clone(),
             shadow: overlay.shadow.clone(),
+            keeps_prompts: overlay.keeps_prompts,
             seed: xxh3_64_with_seed(overlay.uid.as_bytes(), 0),
             members,
         }

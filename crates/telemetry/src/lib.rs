@@ -13,5 +13,5 @@ pub mod telemetry;
 
 pub use models::KnownModels;
 pub use observation::{EndedBy, Event, Observation, ObservationSink, Reason};
-pub use pair::{PairArrival, PairContent, PairEnd, PairEvent, PairEvents, PairOutcome};
+pub use pair::{PairArrival, PairContent, PairEnd, PairEvent, PairEvents, PairOutcome, ShadowOutcome};
 pub use telemetry::{Options, Telemetry};

@@ -57,6 +57,8 @@ pub enum Reason {
     UpstreamAborted,
     /// The answer held an error event although its status was 200.
     ErrorEvent,
+    /// A roll-out that turned back cut the answer, as its document says.
+    RolloutCut,
     /// The client left.
     ClientLeft,
     /// A 421 or another refusal at the listener.
@@ -90,6 +92,7 @@ impl Reason {
             Self::TotalTimeout => "total_timeout",
             Self::UpstreamAborted => "upstream_aborted",
             Self::ErrorEvent => "error_event",
+            Self::RolloutCut => "rollout_cut",
             Self::ClientLeft => "client_left",
             Self::Misdirected => "misdirected",
         }

@@ -30,6 +30,24 @@ pub enum PairEvent {
     },
     /// It ended.
     Ended(Box<PairEnd>),
+    /// A copy that the candidate got was answered, or not.
+    Shadowed {
+        /// Identity of the release.
+        uid: Arc<str>,
+        /// What came of it.
+        outcome: ShadowOutcome,
+    },
+}
+
+/// What came of a mirrored request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShadowOutcome {
+    /// An answer of the shape that was asked for.
+    Answered,
+    /// None, or an error.
+    Failed,
+    /// An answer of another shape.
+    Misshapen,
 }
 
 /// A request whose arm was chosen.

@@ -117,6 +117,8 @@ impl Control {
             }
             compiled = compile(&self.admitted, &self.environment);
         }
+        let preparing = laid.rollouts.overlays.iter().filter(|overlay| overlay.keeps_prompts);
+        self.proxy.keep_prompts_of(&preparing.map(|overlay| overlay.rollout.namespaced_name()).collect());
         let seen = rollouts::seen(laid.version, &self.admitted, compiled.rollouts, &compiled.snapshot);
         self.link.seen(seen).await;
         self.publish(set, compiled.statuses);

@@ -5,7 +5,7 @@
 use tidegate_controller::{Clock, Evidence};
 use tidegate_evidence::{Arm, Arrival, EventMetric, Events, Sample, Stratum};
 use tidegate_rollout::event::Observation;
-use tidegate_telemetry::{PairArrival, PairEnd, PairEvent, PairEvents, PairOutcome};
+use tidegate_telemetry::{PairArrival, PairEnd, PairEvent, PairEvents, PairOutcome, ShadowOutcome};
 use tokio::sync::mpsc;
 
 /// Events carried at once.
@@ -30,6 +30,10 @@ pub(crate) async fn carry(mut events: PairEvents, clock: Clock, evidence: mpsc::
 
 fn told(event: PairEvent, clock: Clock) -> Evidence {
     let (uid, observation) = match event {
+        PairEvent::Shadowed { uid, outcome } => {
+            let (failed, misshapen) = (outcome == ShadowOutcome::Failed, outcome == ShadowOutcome::Misshapen);
+            return Evidence::Shadowed { uid, failed, misshapen };
+        }
         PairEvent::Arrived(arrived) => {
             let arrival = arrival(&arrived, clock);
             (arrived.uid, Observation::Arrived(arrival))

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::Value;
 use tidegate_api::rollout::InferenceRolloutSpec;
 use tidegate_api::{ObjectKey, ObjectStatus, Resource};
-use tidegate_controller::{Described, Endpoint, Fleet, Found, RolloutHandle, Seen};
-use tidegate_proxy::Proxy;
+use tidegate_controller::{Described, Endpoint, Fleet, Found, Prompt, RolloutHandle, Seen};
+use tidegate_proxy::{Proxy, RecentPrompt};
 use tidegate_routing::snapshot::PoolIndex;
 use tidegate_routing::{Admitted, FactsByRollout, Snapshot};
 
@@ -35,9 +35,13 @@ impl Fleet for LiveFleet {
             .collect()
     }
 
+    fn recent_prompts(&self, rollout: &ObjectKey) -> Vec<Prompt> {
+        let recent = self.0.recent_prompts(&rollout.namespaced_name());
+        recent.into_iter().map(|RecentPrompt { path, body }| Prompt { path, body }).collect()
+    }
+
     fn cut_streams(&self, rollout: &ObjectKey, candidate: bool) -> usize {
-        tracing::warn!(%rollout, candidate, "the data plane cannot cut streams yet; they finish");
-        0
+        self.0.cut(&rollout.namespaced_name(), candidate)
     }
 }
 

@@ -73,7 +73,8 @@ impl Controller {
                 }
             }
             Effect::StartWarmUp(plan) => {
-                let asked = warm_up::Asked { plan, settings: run.settings.clone(), pools: run.pools.subscribe() };
+                let (rollout, pools) = (run.key.clone(), run.pools.subscribe());
+                let asked = warm_up::Asked { rollout, plan, settings: run.settings.clone(), pools };
                 run.jobs.warm_up = Some(Job::start(warm_up::run(asked, fleet, reporter)));
             }
             Effect::StopWarmUp => run.jobs.warm_up = None,

@@ -37,6 +37,7 @@ fn pair(share: u32) -> Pair {
         shield: true,
         excluded_models: ["only-stable".to_owned()].into(),
         shadow: None,
+        keeps_prompts: false,
     };
     Pair::new(&overlay, 0, 1, vec![0, 1])
 }
@@ -206,4 +207,87 @@ async fn an_adapters_failure_is_made_good_by_the_one_before_it() {
     assert_eq!(seen.target_model.as_deref(), Some("helper-v1"));
     let end = running.kept.ends().remove(0);
     assert!(end.arrival.candidate && end.first_attempt_failed && end.rescued);
+}
+
+#[tokio::test]
+async fn answers_of_one_arm_are_cut_where_a_roll_out_says_so() {
+    let (chunks, rest) = tokio::sync::mpsc::channel::<bytes::Bytes>(8);
+    let rest = Arc::new(parking_lot::Mutex::new(Some(rest)));
+    let server = endpoint(move |_| {
+        let rest = rest.lock().take();
+        async move {
+            let frames = futures_util::stream::unfold(rest, |rest| async move {
+                let mut rest = rest?;
+                rest.recv().await.map(|bytes| (Ok(hyper::body::Frame::data(bytes)), Some(rest)))
+            });
+            let mut response = Response::new(http_body_util::BodyExt::boxed(http_body_util::StreamBody::new(frames)));
+            response.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
+            response
+        }
+    })
+    .await;
+    let running = between(&[echo("old").await], &[server], WHOLE_SHARE).await;
+    chunks.send("data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n".into()).await.unwrap();
+    let body = begin(running.address, post(CHAT, r#"{"stream":true}"#)).await.unwrap().into_body();
+    assert_eq!(running.proxy.cut("default/release", false), 0, "stable has none");
+    assert_eq!(running.proxy.cut("default/another", true), 0);
+    assert_eq!(running.proxy.cut("default/release", true), 1);
+    assert!(http_body_util::BodyExt::collect(body).await.is_err());
+    let seen = running.kept.take(1).await.remove(0);
+    assert_eq!(seen.reason, Some(tidegate_telemetry::Reason::RolloutCut));
+    assert_eq!(running.kept.ends().remove(0).outcome, PairOutcome::Answered, "no fault of the candidate");
+    assert_eq!(running.proxy.cut("default/release", true), 0, "it is over");
+}
+
+#[tokio::test]
+async fn a_candidate_is_mirrored_to_and_prompts_are_kept_while_the_roll_out_prepares() {
+    let (requests, mut taken) = tokio::sync::mpsc::channel(8);
+    let candidate = endpoint(move |request| {
+        let requests = requests.clone();
+        async move {
+            let body = http_body_util::BodyExt::collect(request.into_body()).await.unwrap().to_bytes();
+            requests.send(String::from_utf8_lossy(&body).into_owned()).await.unwrap();
+            Response::new(full("oops"))
+        }
+    })
+    .await;
+    let mut rule = rule(vec![arm(0, 1), arm(1, 0)]);
+    let settings = tidegate_api::rollout::ShadowSettings {
+        tokens_per_second: 1_000_000,
+        max_tokens: 8,
+        sample: Default::default(),
+        before: std::time::Duration::from_secs(1),
+    };
+    let mut pair = pair(0);
+    (pair.shadow, pair.keeps_prompts) = (Some(settings), true);
+    rule.pair = Some(Arc::new(pair));
+    let running = run(snapshot(vec![pool("old", &[echo("old").await]), pool("new", &[candidate])], vec![rule])).await;
+    let text = r#"{"model":"m","max_tokens":100}"#;
+    let copied = loop {
+        // The budget is empty at first.
+        assert_eq!(send(running.address, post(CHAT, text)).await.headers["x-endpoint"], "old");
+        tokio::select! {
+            copied = taken.recv() => break copied.unwrap(),
+            () = tokio::time::sleep(std::time::Duration::from_millis(5)) => {}
+        }
+    };
+    assert_eq!(copied, r#"{"model":"m","max_tokens":8}"#);
+    let shadowed = async {
+        loop {
+            let found = running.kept.pairs().into_iter().find_map(|event| match event {
+                PairEvent::Shadowed { outcome, .. } => Some(outcome),
+                _ => None,
+            });
+            match found {
+                Some(outcome) => return outcome,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let outcome = tokio::time::timeout(PATIENCE, shadowed).await.unwrap();
+    assert_eq!(outcome, tidegate_telemetry::ShadowOutcome::Misshapen, "no JSON");
+    let kept = running.proxy.recent_prompts("default/release");
+    assert_eq!((kept[0].path.as_str(), &kept[0].body[..]), (CHAT, text.as_bytes()));
+    running.proxy.keep_prompts_of(&Default::default());
+    assert!(running.proxy.recent_prompts("default/release").is_empty());
 }

@@ -28,6 +28,7 @@ fn overlay(uid: &str, share: u32) -> Overlay {
         shield: true,
         excluded_models: ["lora-a".to_owned()].into(),
         shadow: None,
+        keeps_prompts: false,
     }
 }
 

@@ -43,6 +43,10 @@ impl Fleet for Fake {
         vec![Endpoint { address: address.clone(), models: Some(vec!["m".into()]), ..Endpoint::default() }]
     }
 
+    fn recent_prompts(&self, _: &ObjectKey) -> Vec<crate::fleet::Prompt> {
+        Vec::new()
+    }
+
     fn cut_streams(&self, _: &ObjectKey, _: bool) -> usize {
         0
     }
