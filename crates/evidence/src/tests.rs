@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::arm_of_event::EventTest;
 use crate::blocks::{Reading, Scored};
-use crate::bounds::{MeanBounds, one_sided_evidence, share_bounds};
+use crate::bounds::{MeanBounds, best_rho, mean_margin, one_sided_evidence, share_bounds};
 use crate::breaker::{binomial_tail, fisher};
 use crate::latency::{LatencyTest, log_factor};
 use crate::numeric::ln_normal_cdf;
@@ -97,6 +97,23 @@ fn one_sided_evidence_is_the_integral_it_stands_for() {
     }
     for pair in list(&vectors()["normal_tail"]) {
         near(ln_normal_cdf(number(&pair[0])), number(&pair[1]), 1e-8);
+    }
+}
+
+/// The numbers that confseq 0.0.11 (Howard and others, the authors of the papers) holds its own mixtures to: best at an
+/// intrinsic time of 100, 5 %, at a sum of 10 after a time of 100.
+#[test]
+fn mixtures_are_those_that_their_authors_published() {
+    near(best_rho(100.0, 0.025), 12.600_56, 1e-6);
+    near(one_sided_evidence(10.0, 100.0, best_rho(100.0, 0.05)), -0.065_023_91, 1e-8);
+    near(100.0 * mean_margin(100.0, 100.0, 0.05), 27.660_71, 1e-6);
+    // Their two-sided beta mixture of a share of 0.2: a time of 100 is 625 trials, a sum of 10 is 10 events too many.
+    let (share, trials) = (0.2, 100.0 / (0.2 * 0.8));
+    let units = best_rho(100.0, 0.025) / (0.2 * 0.8) - 1.0;
+    let prior = (units * share, units * (1.0 - share));
+    for (surplus, log_evidence) in [(10.0, -0.694_101_2_f64), (31.430_8, 20_f64.ln())] {
+        let (lower, _) = share_bounds(share * trials + surplus, trials, prior, (-log_evidence).exp());
+        near(lower, share, 1e-6);
     }
 }
 
