@@ -10,6 +10,7 @@ use tidegate_api::ObjectKey;
 use tidegate_rollout::Machine;
 use tokio::sync::watch;
 
+use crate::flight::Flight;
 use crate::forecast::Traffic;
 
 /// How many lines of history are kept in memory; the file holds more.
@@ -35,6 +36,8 @@ pub(crate) struct Card {
     pub(crate) rollbacks: Mutex<BTreeMap<String, u64>>,
     /// Today's traffic.
     pub(crate) traffic: Mutex<Traffic>,
+    /// The pair's requests.
+    pub(crate) flight: Mutex<Flight>,
 }
 
 impl Default for Board {
@@ -75,6 +78,11 @@ impl Board {
     pub(crate) fn all(&self) -> Vec<Arc<Card>> {
         self.cards.read().values().cloned().collect()
     }
+
+    /// All of them with namespace and name, in this order.
+    pub(crate) fn named(&self) -> Vec<((String, String), Arc<Card>)> {
+        self.cards.read().iter().map(|(name, card)| (name.clone(), card.clone())).collect()
+    }
 }
 
 impl Card {
@@ -86,6 +94,7 @@ impl Card {
             history: Mutex::default(),
             rollbacks: Mutex::default(),
             traffic: Mutex::default(),
+            flight: Mutex::default(),
         }
     }
 

@@ -152,7 +152,7 @@ impl Controller {
             }
             controller.publish();
         }
-        let handle = RolloutHandle { board, commands: asked_sender };
+        let handle = RolloutHandle { board, clock: controller.options.clock, commands: asked_sender };
         let link = Link { seen: seen_sender, laid: laid_receiver };
         Ok((controller, Ways { handle, link, evidence: evidence_sender }))
     }
@@ -259,7 +259,10 @@ impl Controller {
         for (uid, observations) in by_release {
             let found = self.runs.values_mut().find(|run| *run.machine.lock().plan().uid == *uid);
             let Some(run) = found else { continue };
-            observations.iter().for_each(|observation| run.flight.observe(observation));
+            {
+                let mut flight = run.card.flight.lock();
+                observations.iter().for_each(|observation| flight.observe(observation));
+            }
             let id = run.id;
             self.tell(id, Event::Observed(observations));
         }

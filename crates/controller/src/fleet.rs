@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use tidegate_api::ObjectKey;
 
 /// One endpoint, as the data plane knows it now.
@@ -15,17 +17,26 @@ pub struct Endpoint {
     pub in_flight: u32,
     /// Requests ever sent there.
     pub picked: u64,
+    /// How full its engine is, 0 to 1: its KV cache in use, 1 while requests wait; none: it does not say.
+    pub full: Option<f64>,
     /// Names that it lists in `/v1/models`; none: it has not answered.
     pub models: Option<Vec<String>>,
 }
 
 /// A request that came lately, to be replayed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Prompt {
     /// Its path.
     pub path: String,
     /// Its JSON body.
-    pub body: bytes::Bytes,
+    pub body: Bytes,
+}
+
+impl std::fmt::Debug for Prompt {
+    /// Never shows what people wrote.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Prompt").field("path", &self.path).field("bytes", &self.body.len()).finish()
+    }
 }
 
 /// The data plane, as the controller knows it. Methods are called about once a second and must not block.

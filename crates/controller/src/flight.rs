@@ -8,10 +8,14 @@ use tidegate_rollout::event::{InFlight, Observation, Running};
 /// Requests under way at most that are remembered; more are counted without their age.
 const REMEMBERED: usize = 100_000;
 
-/// Requests under way.
+/// Requests of the pair: those under way, and how many have ended in this process.
 #[derive(Debug, Default)]
 pub(crate) struct Flight {
     under_way: HashMap<u64, (Arm, u64)>,
+    /// On stable, on the candidate.
+    ended: [u64; 2],
+    /// What failed on the candidate and was answered by stable.
+    pub(crate) shielded: u64,
 }
 
 impl Flight {
@@ -26,8 +30,21 @@ impl Flight {
             Observation::FirstToken { .. } => {}
             Observation::Ended(sample) => {
                 self.under_way.remove(&sample.arrival.request);
+                let [stable, candidate] = &mut self.ended;
+                match sample.arrival.arm {
+                    Arm::Stable => *stable = stable.saturating_add(1),
+                    Arm::Candidate => {
+                        *candidate = candidate.saturating_add(1);
+                        self.shielded = self.shielded.saturating_add(u64::from(sample.rescued));
+                    }
+                }
             }
         }
+    }
+
+    /// How many have ended on stable and on the candidate.
+    pub(crate) fn ended(&self) -> [u64; 2] {
+        self.ended
     }
 
     /// Observations were lost, and no endpoint of an arm has anything under way: what is remembered there is over.

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::board::{Board, Card, written};
+use crate::clock::Clock;
 
 /// A command is answered once it is on disk; longer than this means that the disk stands still.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,6 +46,7 @@ pub enum CommandError {
 #[derive(Clone, Debug)]
 pub struct RolloutHandle {
     pub(crate) board: Arc<Board>,
+    pub(crate) clock: Clock,
     pub(crate) commands: mpsc::Sender<Asked>,
 }
 
@@ -104,6 +106,11 @@ impl RolloutHandle {
             answered.await.map_err(|_| CommandError::Unavailable)?
         };
         timeout(PATIENCE, round).await.unwrap_or(Err(CommandError::Unavailable))
+    }
+
+    /// All roll-outs as OpenMetrics text, families `tidegate_rollout_*`, without the end mark of a page.
+    pub fn metrics(&self) -> String {
+        crate::metrics::render(&self.board.named(), self.clock.now().monotonic)
     }
 
     /// Counts up whenever a roll-out may look different: for watching.

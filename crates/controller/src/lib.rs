@@ -18,6 +18,8 @@ mod gates;
 mod handle;
 mod jobs;
 mod liveness;
+mod load;
+mod metrics;
 mod notices;
 mod preflight;
 mod run;

@@ -21,8 +21,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::board::Card;
-use crate::flight::Flight;
 use crate::jobs::Jobs;
+use crate::load::Load;
 use crate::store::{Done, Place, Store, Work};
 
 /// A disk that does not answer delays a roll-back by no more than this.
@@ -73,7 +73,6 @@ pub(crate) struct Run {
     /// The weights that are laid over the manifests; none: none are.
     pub(crate) laid: Option<WeightChange>,
     pub(crate) pools: watch::Sender<Pools>,
-    pub(crate) flight: Flight,
     /// What came of all copies.
     shadow: ShadowProgress,
     pub(crate) jobs: Jobs,
@@ -89,6 +88,8 @@ pub(crate) struct Run {
     /// Requests ever sent to the pair's endpoints, and when that was read.
     pub(crate) picked: Option<(u64, Instant)>,
     pub(crate) dead: crate::liveness::Dead,
+    /// What was learnt of what each arm carries.
+    pub(crate) load: Load,
     pending: VecDeque<Batch>,
     next_ticket: u64,
     checkpoints: BTreeMap<u64, u64>,
@@ -116,7 +117,7 @@ impl Run {
             card,
             laid: None,
             pools: watch::Sender::new(Pools::default()),
-            flight: Flight::default(),
+            load: Load::default(),
             shadow: ShadowProgress::default(),
             jobs: Jobs::default(),
             told_admission: None,

@@ -28,6 +28,11 @@ pub(crate) fn verdict(machine: &Machine) -> Value {
     })
 }
 
+/// `pass`, `hold` or `fail`.
+pub(crate) fn word_of(machine: &Machine) -> &'static str {
+    word(machine, "").0
+}
+
 fn word(machine: &Machine, message: &str) -> (&'static str, String) {
     match machine.stage() {
         Stage::Completed | Stage::Draining | Stage::Settling | Stage::Promoting => return ("pass", message.into()),

@@ -15,7 +15,7 @@ pub struct Arms {
     pub stable: ArmCapacity,
     /// Of the candidate.
     pub candidate: ArmCapacity,
-    /// The pair's offered load: prompt and expected output tokens a second; none: not known.
+    /// The pair's offered load, requests a second; none: not known.
     pub offered: Option<f64>,
     /// One ready candidate endpoint counts as so many of stable's (κ), as traffic taught; none: not known yet.
     pub learned_ratio: Option<f64>,
@@ -27,7 +27,7 @@ pub struct Arms {
 pub struct ArmCapacity {
     /// Endpoints that are ready.
     pub ready: u32,
-    /// Tokens a second that one ready endpoint carries before its queue grows, declared or learnt; none: not known.
+    /// Requests a second that one ready endpoint carries before its queue grows, as traffic taught; none: not known.
     pub per_endpoint: Option<f64>,
 }
 
@@ -61,7 +61,7 @@ pub struct Terms {
 pub enum Shortage {
     /// The candidate would be past its saturation.
     #[error(
-        "{share} of {offered:.0} tokens/s is {load:.0}, and the candidate's {ready} ready endpoints carry {carries:.0}; add endpoints, or lower the step"
+        "{share} of {offered:.1} requests/s is {load:.1}, and the candidate's {ready} ready endpoints carry {carries:.1}; add endpoints, or lower the step"
     )]
     Candidate {
         /// The share that was asked for.
@@ -76,7 +76,7 @@ pub enum Shortage {
         carries: f64,
     },
     /// Stable would be.
-    #[error("what is left to stable is {load:.0} tokens/s, and its {ready} ready endpoints carry {carries:.0}")]
+    #[error("what is left to stable is {load:.1} requests/s, and its {ready} ready endpoints carry {carries:.1}")]
     Stable {
         /// Stable's part of the load.
         load: f64,
@@ -87,7 +87,7 @@ pub enum Shortage {
     },
     /// Stable could not take everything back.
     #[error(
-        "a roll-back would bring {needed:.0} tokens/s (headroom included) to stable's {ready} ready endpoints, which carry {carries:.0}; keep stable's endpoints until the roll-out is settled"
+        "a roll-back would bring {needed:.1} requests/s (headroom included) to stable's {ready} ready endpoints, which carry {carries:.1}; keep stable's endpoints until the roll-out is settled"
     )]
     TakeBack {
         /// Load and headroom.
@@ -129,7 +129,7 @@ impl Terms {
         Some(Share::from_fraction(candidate / (candidate + f64::from(arms.stable.ready))))
     }
 
-    /// What each arm carries, tokens a second: (stable, candidate). One arm's capacity and κ give the other's.
+    /// What each arm carries, requests a second: (stable, candidate). One arm's capacity and κ give the other's.
     pub fn carries(&self, arms: &Arms) -> (Option<f64>, Option<f64>) {
         let ratio = self.ratio(arms);
         let stable = sound(arms.stable.per_endpoint);
@@ -208,9 +208,9 @@ mod tests {
         let mut arms = Arms { offered: Some(1000.0), ..arms(19, 1) };
         arms.stable.per_endpoint = Some(60.0);
         assert_eq!(terms().carry(Share::from_percent(5), &arms), Ok(()));
-        let refused = terms().carry(Share::from_percent(50), &arms).expect_err("1 × 102 tokens/s carries no 500");
+        let refused = terms().carry(Share::from_percent(50), &arms).expect_err("1 × 102 requests/s carries no 500");
         assert!(
-            refused.to_string().starts_with("50% of 1000 tokens/s is 500, and the candidate's 1 ready"),
+            refused.to_string().starts_with("50% of 1000.0 requests/s is 500.0, and the candidate's 1 ready"),
             "{refused}"
         );
         assert_eq!(Terms::default().carry(Share::from_percent(50), &arms), Ok(()), "κ unknown: not held against it");

@@ -46,6 +46,15 @@ impl Rollouts for Adapter {
     }
 }
 
+/// The metrics' page with those of roll-outs, before its end mark.
+pub(crate) fn with_metrics(page: String, rollouts: &RolloutHandle) -> String {
+    const END: &str = "# EOF\n";
+    match page.strip_suffix(END) {
+        Some(page) => format!("{page}{}{END}", rollouts.metrics()),
+        None => page + &rollouts.metrics(),
+    }
+}
+
 /// Reads `{verb, id, writer, reason}`. Who holds the token may name any writer: groups are not taken from it.
 fn read(command: &Value) -> Result<Command, String> {
     let field = |name: &str| command.get(name).and_then(Value::as_str);

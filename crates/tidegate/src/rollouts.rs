@@ -30,6 +30,7 @@ impl Fleet for LiveFleet {
                 ejected: state.ejected(),
                 in_flight: state.in_flight(),
                 picked: state.picked(),
+                full: state.metrics().map(|engine| if engine.waiting >= 1.0 { 1.0 } else { engine.kv_usage }),
                 models: state.models().map(|models| models.iter().map(|card| card.id.clone()).collect()),
             })
             .collect()

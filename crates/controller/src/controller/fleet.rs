@@ -29,7 +29,11 @@ impl Controller {
         // A pool that is gone has no endpoint any more.
         let endpoints = |pool: &Option<ObjectKey>| pool.as_ref().map(|pool| fleet.endpoints(pool)).unwrap_or_default();
         let (stable, candidate) = (endpoints(&pools.stable), endpoints(&pools.candidate));
-        let arms = arms(run, &stable, &candidate);
+        let mut arms = arms(run, &stable, &candidate);
+        if pools.stable != pools.candidate {
+            run.load.look(&stable, &candidate, &arms, Instant::now());
+            arms = run.load.teach(arms);
+        }
         measure(run, &stable, &candidate, pools.stable == pools.candidate, arms);
         let mut events = Vec::new();
         if run.told_arms != Some(arms) {
@@ -41,10 +45,10 @@ impl Controller {
             // Lost ends leave ghosts; an arm whose endpoints have nothing of ours has nothing under way.
             for (arm, endpoints) in [(Arm::Stable, &stable), (Arm::Candidate, &candidate)] {
                 if endpoints.iter().all(|endpoint| endpoint.in_flight == 0) {
-                    run.flight.forget(arm);
+                    run.card.flight.lock().forget(arm);
                 }
             }
-            events.push(Event::InFlight(run.flight.now(now)));
+            events.push(Event::InFlight(run.card.flight.lock().now(now)));
         }
         liveness::watch(run, &stable, &candidate, stage);
         for event in events {

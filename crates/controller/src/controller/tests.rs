@@ -1,5 +1,7 @@
 //! The controller at work: its clock, its fleet and its control loop are the test's.
 
+mod hard_times;
+mod hooks;
 mod kills;
 mod play;
 
@@ -33,14 +35,14 @@ async fn a_release_goes_from_its_document_to_its_step_and_back_when_its_candidat
 async fn a_killed_gateway_serves_by_the_same_weights_from_its_first_snapshot() {
     let state = tempfile::tempdir().expect("a folder");
     let fleet = Fake::alike().await;
-    let mut play = Play::open(state.path(), fleet.again());
+    let mut play = Play::open(state.path(), fleet.clone());
     play.until(Some(500_000)).await;
     for round in 0..5_u64 {
         for request in 0..round * 7 {
             play.ended(round * 1000 + request, Arm::Stable, 0.5, false).await;
         }
         play.kill().await;
-        play = Play::open(state.path(), fleet.again());
+        play = Play::open(state.path(), fleet.clone());
         assert_eq!(*play.shares.borrow(), Some(500_000), "round {round}");
     }
     let history = play.handle.history("serving", "to-new").expect("a history");
@@ -57,14 +59,18 @@ fn nine_to_one() -> Stage {
 #[tokio::test]
 async fn another_model_on_the_candidate_stops_it_and_keeps_its_clients_on_stable() {
     let state = tempfile::tempdir().expect("a folder");
-    let fleet = Fake { stable: server("m").await, candidate: server("other").await };
-    let mut play = Play::on(state.path(), fleet.again(), nine_to_one());
+    let fleet = Fake {
+        stable: server("m", Arc::default()).await,
+        candidate: server("other", Arc::default()).await,
+        ..Fake::default()
+    };
+    let mut play = Play::on(state.path(), fleet.clone(), nine_to_one());
     let status = play.until_status("a failure", |status| status["phase"] == "Failed").await;
     assert!(status["message"].as_str().is_some_and(|message| message.contains("--served-model-name")), "{status:#}");
     play.until(Some(0)).await;
     play.written_down(1).await;
     play.kill().await;
-    let mut play = Play::on(state.path(), fleet.again(), nine_to_one());
+    let mut play = Play::on(state.path(), fleet.clone(), nine_to_one());
     assert_eq!(*play.shares.borrow(), Some(0), "from its first snapshot on");
     play.manifests.send_replace(PairInManifests { stable: Some(100), candidate: Some(0) });
     play.until(None).await;
@@ -81,7 +87,7 @@ async fn another_model_on_the_candidate_stops_it_and_keeps_its_clients_on_stable
 async fn a_roll_back_keeps_what_the_manifests_give_the_candidate_on_stable() {
     let state = tempfile::tempdir().expect("a folder");
     let fleet = Fake::alike().await;
-    let mut play = Play::on(state.path(), fleet.again(), nine_to_one());
+    let mut play = Play::on(state.path(), fleet.clone(), nine_to_one());
     play.until(Some(500_000)).await;
     let back = Command {
         id: "1".into(),

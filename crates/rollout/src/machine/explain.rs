@@ -64,7 +64,7 @@ const PROMOTE: Formula = Formula {
 };
 const PARITY: Formula = Formula {
     name: "capacity",
-    says: "offered load × share ≤ ready endpoints × tokens/s each; parity is κ·Rc / (κ·Rc + Rs)",
+    says: "offered load × share ≤ ready endpoints × requests/s each; parity is κ·Rc / (κ·Rc + Rs)",
 };
 const DRAIN: Formula =
     Formula { name: "drain", says: "drained when nothing is in flight on the losing arm, or at the timeout" };
@@ -126,7 +126,7 @@ impl Machine {
         numbers.push(number("candidate's ready endpoints", f64::from(arms.candidate.ready), "", None));
         numbers.push(number("κ", terms.ratio(&arms), "", None));
         for (name, value) in [("offered", arms.offered), ("stable carries", stable), ("candidate carries", candidate)] {
-            numbers.extend(value.map(|value| number(name, value, "tokens/s", None)));
+            numbers.extend(value.map(|value| number(name, value, "requests/s", None)));
         }
     }
 

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::control::{Control, Readiness, Said};
 use crate::evidence_bridge;
-use crate::rollout_api::Adapter;
+use crate::rollout_api::{self, Adapter};
 use crate::rollouts::LiveFleet;
 use crate::runtimes::Runtimes;
 use crate::view;
@@ -139,6 +139,8 @@ async fn control(
     })
     .context("cannot start the controller of roll-outs")?;
     let mut state = admin_state(arguments, proxy, telemetry, &objects, readiness.subscribe(), reload)?;
+    let (metrics, rollouts) = (telemetry.clone(), ways.handle.clone());
+    state.metrics = Arc::new(move || rollout_api::with_metrics(metrics.render(), &rollouts));
     state.rollouts = Some(Arc::new(Adapter(ways.handle.clone())));
     let mut ports = vec![(Port::Admin, arguments.admin)];
     ports.extend(arguments.probe_bind.map(|address| (Port::Probe, address)));

@@ -3,48 +3,55 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use parking_lot::Mutex;
 use serde_json::json;
 use tidegate_evidence::{Arm, Arrival, EventMetric, Events, Sample, Stratum};
 use tidegate_rollout::event::{Actor, Command, Observation, Verb};
 use tidegate_routing::{PairInManifests, RolloutFacts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::super::*;
 use crate::Ways;
-use crate::fleet::Endpoint;
+use crate::fleet::{Endpoint, Prompt};
 use crate::seen::{Described, Found};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Two pools of one endpoint each, which answer as vLLM does.
+#[derive(Clone, Default)]
 pub(super) struct Fake {
     pub(super) stable: Arc<str>,
     pub(super) candidate: Arc<str>,
+    /// Requests under way on each endpoint.
+    pub(super) in_flight: Arc<AtomicU32>,
+    /// What clients asked of stable.
+    pub(super) prompts: Arc<Mutex<Vec<Prompt>>>,
+    /// Bodies that the candidate got.
+    pub(super) asked: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Fake {
     /// Both arms serve the same model.
     pub(super) async fn alike() -> Self {
-        Self { stable: server("m").await, candidate: server("m").await }
-    }
-
-    /// The same servers again, for a gateway that starts anew.
-    pub(super) fn again(&self) -> Self {
-        Self { stable: self.stable.clone(), candidate: self.candidate.clone() }
+        let asked = Arc::default();
+        let (stable, candidate) = (server("m", Arc::default()).await, server("m", Arc::clone(&asked)).await);
+        Self { stable, candidate, asked, ..Self::default() }
     }
 }
 
 impl Fleet for Fake {
     fn endpoints(&self, pool: &ObjectKey) -> Vec<Endpoint> {
         let address = if pool.name == "llm" { &self.stable } else { &self.candidate };
-        vec![Endpoint { address: address.clone(), models: Some(vec!["m".into()]), ..Endpoint::default() }]
+        let in_flight = self.in_flight.load(Ordering::Relaxed);
+        vec![Endpoint { address: address.clone(), in_flight, models: Some(vec!["m".into()]), ..Endpoint::default() }]
     }
 
-    fn recent_prompts(&self, _: &ObjectKey) -> Vec<crate::fleet::Prompt> {
-        Vec::new()
+    fn recent_prompts(&self, rollout: &ObjectKey) -> Vec<Prompt> {
+        assert_eq!(*rollout, key());
+        self.prompts.lock().clone()
     }
 
     fn cut_streams(&self, _: &ObjectKey, _: bool) -> usize {
@@ -52,30 +59,58 @@ impl Fleet for Fake {
     }
 }
 
-/// A model server that serves one model.
-pub(super) async fn server(model: &'static str) -> Arc<str> {
+/// A model server that serves one model, and finds the prompts of all chats but the first in its cache.
+pub(super) async fn server(model: &'static str, asked: Arc<Mutex<Vec<Value>>>) -> Arc<str> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address: Arc<str> = listener.local_addr().expect("its address").to_string().into();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
+            let asked = asked.clone();
             tokio::spawn(async move {
-                let mut head = vec![0; 4096];
-                let length = stream.read(&mut head).await.unwrap_or(0);
-                let text = String::from_utf8_lossy(&head[..length]).into_owned();
-                let body = match text.split(' ').nth(1).unwrap_or_default() {
-                    "/v1/models" => json!({"data": [{"id": model, "parent": null, "max_model_len": 4096}]}),
-                    "/v1/completions" => json!({"id": "c", "choices": [{"text": "x"}], "usage": {"prompt_tokens": 1}}),
-                    _ => json!({}),
+                let (head, body) = request(&mut stream).await;
+                if let Ok(body) = serde_json::from_str(&body) {
+                    asked.lock().push(body);
+                }
+                let chats = asked.lock().iter().filter(|body| body["messages"].is_array()).count();
+                let answer = match head.split(' ').nth(1).unwrap_or_default() {
+                    "/v1/models" => json!({"data": [{"id": model, "parent": null, "max_model_len": 4096}]}).to_string(),
+                    "/v1/completions" | "/v1/chat/completions" => {
+                        json!({"id": "c", "choices": [{"text": "x"}], "usage": {"prompt_tokens": 1}}).to_string()
+                    }
+                    "/metrics" => {
+                        let (queries, hits) = (100 + 100 * chats, 50 + 100 * chats.saturating_sub(1));
+                        format!("vllm:prefix_cache_queries_total {queries}\nvllm:prefix_cache_hits_total {hits}\n")
+                    }
+                    _ => "{}".to_owned(),
                 };
-                let body = body.to_string();
-                let answer =
-                    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
-                let _ = stream.write_all(answer.as_bytes()).await;
+                let text =
+                    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}", answer.len());
+                let _ = stream.write_all(text.as_bytes()).await;
                 let _ = stream.shutdown().await;
             });
         }
     });
     address
+}
+
+/// One whole request: its head in lower case, and its body.
+pub(super) async fn request(stream: &mut TcpStream) -> (String, String) {
+    let mut bytes = Vec::new();
+    loop {
+        let mut piece = vec![0; 16 * 1024];
+        let length = stream.read(&mut piece).await.unwrap_or(0);
+        bytes.extend_from_slice(&piece[..length]);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            assert!(length > 0, "half a request: {text}");
+            continue;
+        };
+        let head = head.to_ascii_lowercase();
+        let announced = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        if announced.unwrap_or(0) == body.len() || length == 0 {
+            return (head, body.to_owned());
+        }
+    }
 }
 
 pub(super) fn key() -> ObjectKey {
@@ -244,10 +279,15 @@ impl Play {
 
     /// One request: it arrived, and it ended.
     pub(super) async fn ended(&self, request: u64, arm: Arm, share: f64, failed: bool) {
-        let at_ms = self.clock.now().monotonic;
+        let arrival = self.arrived(request, arm, share).await;
+        self.end(arrival, failed).await;
+    }
+
+    /// A request arrives.
+    pub(super) async fn arrived(&self, request: u64, arm: Arm, share: f64) -> Arrival {
         let arrival = Arrival {
             request,
-            at_ms,
+            at_ms: self.clock.now().monotonic,
             arm,
             share,
             unit: request,
@@ -256,19 +296,27 @@ impl Play {
             warm: true,
             stratum: Stratum::default(),
         };
+        self.observe(Observation::Arrived(arrival)).await;
+        arrival
+    }
+
+    /// A request ends; what fails on the candidate is answered by stable.
+    pub(super) async fn end(&self, arrival: Arrival, failed: bool) {
         let sample = Sample {
             arrival,
-            end_ms: at_ms,
+            end_ms: self.clock.now().monotonic,
             events: if failed { Events::NONE.with(EventMetric::Error) } else { Events::NONE },
             first_attempt_failed: failed,
             rescued: failed,
             ttft: Some(0.1),
             tpot: None,
         };
-        for observation in [Observation::Arrived(arrival), Observation::Ended(sample)] {
-            let told = Evidence::Observed { uid: self.uid.clone(), observation };
-            self.evidence.send(told).await.expect("the controller listens");
-        }
+        self.observe(Observation::Ended(sample)).await;
+    }
+
+    async fn observe(&self, observation: Observation) {
+        let told = Evidence::Observed { uid: self.uid.clone(), observation };
+        self.evidence.send(told).await.expect("the controller listens");
     }
 }
 

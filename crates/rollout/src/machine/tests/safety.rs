@@ -171,7 +171,7 @@ fn a_step_past_saturation_holds_until_there_is_room() {
     play.wait(MINUTE);
     assert_eq!(holds(&play), [HoldReason::LoadImbalance]);
     assert_eq!(play.shares(), [0]);
-    assert!(play.machine.status().message.contains("100% of 500 tokens/s"), "{}", play.machine.status().message);
+    assert!(play.machine.status().message.contains("100% of 500.0 requests/s"), "{}", play.machine.status().message);
     play.tell(loaded(10, 5, 500.0));
     play.wait(1000);
     assert_eq!(play.shares(), [0, 100]);
