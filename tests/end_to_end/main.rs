@@ -11,6 +11,8 @@ mod guides;
 mod readme;
 mod releases;
 mod reload;
+mod rollout_gitops;
+mod rollout_kill;
 mod routes;
 mod setup;
 mod traps;

@@ -19,7 +19,7 @@ use crate::setup::{BINARY, CHAT, Manifests, Setup, chat};
 const BROKE_OFF: &str = "broke off";
 
 /// Clients: each asks again and again, every other one within a session, every other answer as a stream.
-struct Traffic {
+pub(crate) struct Traffic {
     stop: Arc<AtomicBool>,
     seen: Arc<Seen>,
     tasks: Vec<JoinHandle<()>>,
@@ -35,7 +35,7 @@ struct Seen {
 
 impl Traffic {
     /// `who` tells from an answer by whom it was given.
-    fn start(setup: &Setup, asked: Asked, who: fn(&Answer) -> String) -> Self {
+    pub(crate) fn start(setup: &Setup, asked: Asked, who: fn(&Answer) -> String) -> Self {
         let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Seen::default()));
         let tasks = (0..24)
             .map(|number| {
@@ -75,7 +75,7 @@ impl Traffic {
     }
 
     /// Returns once so many more answers came.
-    async fn until(&self, more: u64) {
+    pub(crate) async fn until(&self, more: u64) {
         let answered = self.seen.answered.load(Ordering::Relaxed);
         let started = Instant::now();
         while self.seen.answered.load(Ordering::Relaxed) < answered + more {
@@ -93,6 +93,16 @@ impl Traffic {
         (self.seen.answered.load(Ordering::Relaxed), self.seen.failures.lock().clone())
     }
 
+    /// Forgets where sessions were answered until now.
+    pub(crate) fn clear_sessions(&self) {
+        self.seen.sessions.lock().clear();
+    }
+
+    /// Ends it; every request was answered whole. Gives by whom each session was answered.
+    pub(crate) async fn end_with_sessions(self) -> BTreeMap<String, BTreeSet<String>> {
+        self.end().await.sessions.lock().clone()
+    }
+
     /// Ends it; every request was answered whole.
     async fn end(self) -> Arc<Seen> {
         let seen = self.seen.clone();
@@ -104,7 +114,7 @@ impl Traffic {
 
 /// What clients ask for.
 #[derive(Clone, Copy)]
-enum Asked {
+pub(crate) enum Asked {
     /// Four tokens of `m`.
     Short,
     /// Answers of `m` as long as they become.
@@ -125,7 +135,7 @@ impl Asked {
     }
 }
 
-fn server_of(answer: &Answer) -> String {
+pub(crate) fn server_of(answer: &Answer) -> String {
     answer.headers["x-sim-server"].to_str().expect("what a test asked for").to_owned()
 }
 
@@ -139,7 +149,7 @@ fn model_of(answer: &Answer) -> String {
 }
 
 /// What all releases here have in common: three steps, each as short as its evidence allows.
-fn rollout(kind: &str, spec: Value) -> Value {
+pub(crate) fn rollout(kind: &str, spec: Value) -> Value {
     let mut rollout = json!({
     "apiVersion": "tidegate.dev/v1alpha1", "kind": "InferenceRollout", "metadata": {"name": "release"},
     "spec": {
@@ -155,17 +165,17 @@ fn rollout(kind: &str, spec: Value) -> Value {
     rollout
 }
 
-async fn status(setup: &Setup) -> Value {
+pub(crate) async fn status(setup: &Setup) -> Value {
     let objects = setup.gateway.objects("InferenceRollout", Some("release")).await;
     objects.first().map(|object| object["status"].clone()).unwrap_or_default()
 }
 
-async fn history(setup: &Setup) -> String {
+pub(crate) async fn history(setup: &Setup) -> String {
     let path = "/rollouts/default/release/history";
     Client::new().get(setup.gateway.admin, path).await.text()
 }
 
-async fn wait_phase(setup: &Setup, wanted: &[&str]) -> Value {
+pub(crate) async fn wait_phase(setup: &Setup, wanted: &[&str]) -> Value {
     let started = Instant::now();
     loop {
         let status = status(setup).await;

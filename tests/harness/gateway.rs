@@ -28,6 +28,8 @@ pub struct GatewayOptions {
 /// A running gateway; killed when dropped.
 #[derive(Debug)]
 pub struct Gateway {
+    binary: String,
+    arguments: Vec<std::ffi::OsString>,
     child: Child,
     /// The address its listeners bind to.
     pub bind: IpAddr,
@@ -61,14 +63,26 @@ impl Gateway {
             .args(["--bind", &bind.to_string(), "--admin", &admin.to_string(), "--workers", "2"])
             .arg("--state-dir")
             .arg(state.path())
-            .args(&options.arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("start the gateway");
-        let errors = collect(child.stderr.take().expect("stderr"));
-        let log = collect(child.stdout.take().expect("stdout"));
-        Self { child, bind, admin, state, errors, log }
+            .args(&options.arguments);
+        let arguments = command.get_args().map(ToOwned::to_owned).collect();
+        let (errors, log) = (Arc::default(), Arc::default());
+        let child = run(command, &errors, &log);
+        Self { binary: binary.to_owned(), arguments, child, bind, admin, state, errors, log }
+    }
+
+    /// Kills it with SIGKILL and waits for its end; its state stays.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again with the same arguments and the same state, and waits until it is ready.
+    pub async fn restart(&mut self) {
+        self.kill();
+        let mut command = Command::new(&self.binary);
+        command.args(&self.arguments);
+        self.child = run(command, &self.errors, &self.log);
+        self.wait_ready().await;
     }
 
     /// Waits until `/readyz` says 200.
@@ -208,13 +222,19 @@ pub fn write_atomically(path: &Path, text: &str) {
     std::fs::rename(&beside, path).expect("rename over");
 }
 
-fn collect(stream: impl std::io::Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
-    let lines = Arc::new(Mutex::new(Vec::new()));
+fn run(mut command: Command, errors: &Arc<Mutex<Vec<String>>>, log: &Arc<Mutex<Vec<String>>>) -> Child {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("start the gateway");
+    collect(child.stderr.take().expect("stderr"), errors);
+    collect(child.stdout.take().expect("stdout"), log);
+    child
+}
+
+fn collect(stream: impl std::io::Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) {
     let kept = lines.clone();
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             kept.lock().push(line);
         }
     });
-    lines
 }
