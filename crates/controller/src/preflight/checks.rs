@@ -321,3 +321,6 @@ fn missing_shape(asked: &Value, found: &Value, path: String) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

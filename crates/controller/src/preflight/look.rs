@@ -229,3 +229,20 @@ fn names(labels: &str, name: &str) -> BTreeSet<String> {
     let list = label(labels, name).unwrap_or_default();
     list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_series_the_newest_is_the_present() {
+        let page = "# TYPE vllm:lora_requests_info gauge\n\
+            vllm:lora_requests_info{max_lora=\"2\",running_lora_adapters=\"\",waiting_lora_adapters=\"\"} 1.7953342721622508e+09\n\
+            vllm:lora_requests_info{max_lora=\"2\",running_lora_adapters=\"v1, v2\",waiting_lora_adapters=\"v1\"} 1.795334269819272e+09\n\
+            vllm:lora_requests_info{max_lora=\"2\",running_lora_adapters=\"v2\",waiting_lora_adapters=\"v3\"} 1.7953342709783711e+09\n";
+        let ever = ["v1", "v2", "v3"].map(str::to_owned).into();
+        assert_eq!(slots(page), Some(Slots { most: 2, active: BTreeSet::new(), ever }));
+        assert_eq!(slots("vllm:num_requests_running 1\n"), None, "an engine without adapters says nothing");
+        assert_eq!(slots("vllm:lora_requests_info{max_lora=\"2\"} soon\nvllm:lora_requests_info{\n"), None);
+    }
+}
