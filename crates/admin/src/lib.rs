@@ -6,6 +6,7 @@
 //! never hold either up.
 
 mod guard;
+pub mod kinds;
 mod objects;
 mod rollouts;
 mod router;

@@ -12,6 +12,8 @@ use serde_json::{Map, Value, json};
 use tidegate_api::status::Condition;
 use tidegate_api::{Document, ObjectKey, ObjectStatus};
 
+use crate::kinds::{self, Kind};
+
 /// Stands where a Secret's values would.
 const HIDDEN: &str = "(not shown)";
 
@@ -27,7 +29,7 @@ type Table = BTreeMap<ObjectKey, Arc<Stored>>;
 /// Which objects to give; what is `None` is not asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectFilter {
-    /// Kind in any case, singular, plural or short: `httproute`, `HTTPRoutes`, `gtw`.
+    /// Kind as kubectl takes it: `httproute`, `HTTPRoutes`, `gtw`, `inferencepools.inference.networking.k8s.io`.
     pub kind: Option<String>,
     /// Exact namespace.
     pub namespace: Option<String>,
@@ -38,40 +40,34 @@ pub struct ObjectFilter {
 }
 
 impl ObjectFilter {
-    fn takes(&self, key: &ObjectKey) -> bool {
+    fn takes(&self, kind: Option<&AskedKind<'_>>, key: &ObjectKey) -> bool {
         let same = |asked: &Option<String>, found: &str| asked.as_deref().is_none_or(|asked| asked == found);
-        self.kind.as_deref().is_none_or(|kind| same_kind(kind, &key.kind))
-            && same(&self.namespace, &key.namespace)
-            && same(&self.name, &key.name)
+        kind.is_none_or(|kind| kind.takes(key)) && same(&self.namespace, &key.namespace) && same(&self.name, &key.name)
     }
 }
 
-/// Short names as the kinds' CRDs and kubectl give them.
-const SHORT_NAMES: [(&str, &str); 9] = [
-    ("deploy", "deployment"),
-    ("gc", "gatewayclass"),
-    ("gtw", "gateway"),
-    ("infpool", "inferencepool"),
-    ("infrollout", "inferencerollout"),
-    ("msrv", "modelserver"),
-    ("ns", "namespace"),
-    ("refgrant", "referencegrant"),
-    ("svc", "service"),
-];
+/// A kind that is asked for.
+enum AskedKind<'a> {
+    /// By one of the names that kubectl takes, perhaps of one group alone.
+    Known(&'static Kind, Option<&'static str>),
+    /// Documents of any kind can be kept, and are found by its name.
+    Other(&'a str),
+}
 
-/// Whether `asked` means `kind`: any case, singular, plural or short.
-fn same_kind(asked: &str, kind: &str) -> bool {
-    let (asked, kind) = (asked.to_ascii_lowercase(), kind.to_ascii_lowercase());
-    if SHORT_NAMES.contains(&(&asked, &kind)) {
-        return true;
+impl<'a> AskedKind<'a> {
+    fn new(asked: &'a str) -> Self {
+        kinds::find(asked).map_or(Self::Other(asked), |(kind, group)| Self::Known(kind, group))
     }
-    let plural = match kind.strip_suffix('y') {
-        Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
-        _ if kind.ends_with('s') => format!("{kind}es"),
-        _ => format!("{kind}s"),
-    };
-    // GatewayParameters is a plural already, and what lacks the ending is meant as well.
-    asked == kind || asked == plural || kind.strip_suffix('s') == Some(&asked)
+
+    fn takes(&self, key: &ObjectKey) -> bool {
+        match self {
+            Self::Known(kind, group) => kind.name == key.kind && group.is_none_or(|group| group == key.group),
+            Self::Other(asked) => {
+                let singular = asked.strip_suffix(['s', 'S']).unwrap_or(asked);
+                [*asked, singular].iter().any(|asked| asked.eq_ignore_ascii_case(&key.kind))
+            }
+        }
+    }
 }
 
 /// Keeps the documents in force and their statuses.
@@ -110,7 +106,8 @@ impl ObjectStore {
     /// The objects that the filter takes, in the order of group, kind, namespace and name.
     pub fn list(&self, filter: &ObjectFilter) -> Vec<Value> {
         let table = self.table.load();
-        let taken = table.iter().filter(|(key, _)| filter.takes(key));
+        let kind = filter.kind.as_deref().map(AskedKind::new);
+        let taken = table.iter().filter(|(key, _)| filter.takes(kind.as_ref(), key));
         taken.map(|(_, stored)| object(stored, filter.findings)).collect()
     }
 

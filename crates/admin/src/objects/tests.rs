@@ -109,12 +109,13 @@ fn filters_take_kinds_in_any_case_and_number() {
             document(pool, "InferencePool", "b", "two", value.clone()),
             document("gateway.networking.k8s.io/v1", "GatewayClass", "", "class", value.clone()),
             document("gateway.envoyproxy.io/v1alpha1", "ClientTrafficPolicy", "a", "p", value.clone()),
-            document("tidegate.dev/v1alpha1", "GatewayParameters", "a", "q", value),
+            document("tidegate.dev/v1alpha1", "GatewayParameters", "a", "q", value.clone()),
+            document("example.com/v1", "Widget", "a", "w", value),
         ],
         BTreeMap::new(),
         "t",
     );
-    assert_eq!(store.len(), 6);
+    assert_eq!(store.len(), 7);
     let count = |kind: &str, namespace: Option<&str>, name: Option<&str>| {
         let filter = ObjectFilter {
             kind: Some(kind.into()),
@@ -135,6 +136,10 @@ fn filters_take_kinds_in_any_case_and_number() {
     assert_eq!(count("clienttrafficpolicies", None, None), 1);
     assert_eq!((count("gatewayparameters", None, None), count("gatewayparameter", None, None)), (1, 1));
     assert_eq!(count("pool", None, None), 0);
+    assert_eq!(count("inferencepools.inference.networking.k8s.io", None, None), 3);
+    assert_eq!(count("inferencepools.v1.inference.networking.k8s.io", None, None), 3);
+    assert_eq!(count("inferencepools.inference.networking.x-k8s.io", None, None), 0, "another group");
+    assert_eq!((count("widget", None, None), count("WIDGETS", None, None)), (1, 1), "a kind of no table");
     let class = store.list(&ObjectFilter { kind: Some("gatewayclass".into()), ..ObjectFilter::default() });
     assert!(class[0]["metadata"].get("namespace").is_none(), "cluster-scoped");
 }

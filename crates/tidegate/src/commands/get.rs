@@ -1,15 +1,14 @@
 //! `tidegate get`: objects of a running gateway, as kubectl prints them.
 
 mod columns;
-mod kinds;
 
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+use tidegate_admin::kinds::{self, Kind};
 
 use super::server::{Server, ServerError};
 use crate::output::{self, Format, Table};
-use kinds::Kind;
 
 /// Arguments of `tidegate get`.
 #[derive(Debug, clap::Args)]

@@ -1,22 +1,25 @@
 //! The kinds that can be asked for, by every name that kubectl takes.
+//!
+//! One table for both ends of the admin API: `/objects` filters by it, and `tidegate get` prints by it. Must not decide
+//! what is accepted; a document of a kind that is not here is kept and shown all the same.
 
 use serde_json::Value;
 
 /// A kind.
 #[derive(Debug)]
-pub(crate) struct Kind {
+pub struct Kind {
     /// As manifests write it.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     plural: &'static str,
     short: &'static [&'static str],
     groups: &'static [&'static str],
     /// Whether its objects are in namespaces.
-    pub(crate) namespaced: bool,
+    pub namespaced: bool,
 }
 
 impl Kind {
     /// `httproutes.gateway.networking.k8s.io`, as kubectl names it in errors.
-    pub(crate) fn full_plural(&self) -> String {
+    pub fn full_plural(&self) -> String {
         match self.groups.first() {
             Some(group) if !group.is_empty() => format!("{}.{group}", self.plural),
             _ => self.plural.to_owned(),
@@ -61,7 +64,7 @@ static KINDS: &[Kind] = &[
     kind("InferenceModelRewrite", "inferencemodelrewrites", &[], LLM_D),
     kind("InferenceObjective", "inferenceobjectives", &[], LLM_D),
     kind("ModelServer", "modelservers", &["msrv"], OURS),
-    kind("GatewayParameters", "gatewayparameters", &[], OURS),
+    kind("GatewayParameters", "gatewayparameters", &["gatewayparameter"], OURS),
     kind("InferenceRollout", "inferencerollouts", &["infrollout"], OURS),
     kind("ClientTrafficPolicy", "clienttrafficpolicies", &["ctp"], ENVOY),
     kind("BackendTrafficPolicy", "backendtrafficpolicies", &["btp"], ENVOY),
@@ -82,7 +85,7 @@ static KINDS: &[Kind] = &[
 ];
 
 /// The kind meant by `asked`, and the group where one is named (`kind.group` or `kind.version.group`).
-pub(crate) fn find(asked: &str) -> Option<(&'static Kind, Option<&'static str>)> {
+pub fn find(asked: &str) -> Option<(&'static Kind, Option<&'static str>)> {
     let asked = asked.to_ascii_lowercase();
     let (word, suffix) = match asked.split_once('.') {
         Some((word, suffix)) => (word, Some(suffix)),
@@ -99,13 +102,13 @@ pub(crate) fn find(asked: &str) -> Option<(&'static Kind, Option<&'static str>)>
 }
 
 /// Whether the object is of the group that was named.
-pub(crate) fn is_of(object: &Value, group: Option<&str>) -> bool {
+pub fn is_of(object: &Value, group: Option<&str>) -> bool {
     let Some(group) = group else { return true };
     let api_version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
     api_version.split_once('/').map_or("", |(found, _)| found) == group
 }
 
 /// Every kind, for messages.
-pub(crate) fn names() -> String {
+pub fn names() -> String {
     KINDS.iter().map(|kind| kind.plural).collect::<Vec<_>>().join(", ")
 }
