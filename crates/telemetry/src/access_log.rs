@@ -12,16 +12,18 @@ use std::time::Duration;
 pub(crate) use output::LogOutput;
 
 use crate::Observation;
+use crate::recent::Recent;
 
 /// Longest text from outside in a line, in bytes.
 const LONGEST_TEXT: usize = 256;
 /// Longest path in a line, in bytes.
 const LONGEST_PATH: usize = 1_024;
 
-/// Writes lines; keeps the text of the running second, since most lines share it.
+/// Writes lines; keeps what most lines share: the text of the running second, and the names of where requests went.
 #[derive(Debug, Default)]
 pub(crate) struct LineWriter {
     second: Option<(i64, String)>,
+    names: Recent<Box<[u8]>>,
 }
 
 impl LineWriter {
@@ -32,13 +34,14 @@ impl LineWriter {
         out.push(b'"');
         let mut line = Line { out };
         line.text(",\"request_id\":", cut(&observation.request_id, LONGEST_TEXT));
-        line.text(",\"listener\":", &observation.listener);
-        line.maybe_text(",\"route\":", observation.route.as_deref());
-        line.maybe_number(",\"rule\":", observation.rule.map(|rule| rule as u64));
-        line.maybe_text(",\"arm\":", observation.arm.as_deref());
-        line.maybe_text(",\"model\":", observation.requested_model.as_deref());
-        line.maybe_text(",\"target_model\":", observation.target_model.as_deref());
-        line.maybe_text(",\"endpoint\":", observation.endpoint.as_deref());
+        match self.names.get(observation) {
+            Some(names) => line.out.extend_from_slice(names),
+            None => {
+                let begin = line.out.len();
+                line.names(observation);
+                self.names.keep(observation, line.out.get(begin..).unwrap_or_default().into());
+            }
+        }
         line.word(",\"method\":", observation.method.word());
         line.text(",\"path\":", cut(without_query(&observation.path), LONGEST_PATH));
         line.number(",\"status\":", observation.status.into());
@@ -96,6 +99,17 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
+    /// The listener, the model, and where the request went.
+    fn names(&mut self, observation: &Observation) {
+        self.text(",\"listener\":", &observation.listener);
+        self.maybe_text(",\"route\":", observation.route.as_deref());
+        self.maybe_number(",\"rule\":", observation.rule.map(|rule| rule as u64));
+        self.maybe_text(",\"arm\":", observation.arm.as_deref());
+        self.maybe_text(",\"model\":", observation.requested_model.as_deref());
+        self.maybe_text(",\"target_model\":", observation.target_model.as_deref());
+        self.maybe_text(",\"endpoint\":", observation.endpoint.as_deref());
+    }
+
     /// A word of ours, which needs no escapes.
     fn word(&mut self, key: &'static str, word: &'static str) {
         self.out.extend_from_slice(key.as_bytes());

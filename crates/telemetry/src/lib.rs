@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod models;
 pub mod observation;
 pub mod pair;
+mod recent;
 pub mod telemetry;
 
 pub use models::KnownModels;

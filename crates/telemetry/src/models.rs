@@ -6,6 +6,7 @@
 //! list at each reload and each poll; this module decides nothing about routing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use foldhash::{HashSet, HashSetExt as _};
@@ -27,11 +28,18 @@ pub struct KnownModels {
     /// Names that hold a place for good: their series exist whether or not they are still served.
     admitted: Mutex<HashSet<Arc<str>>>,
     other: Arc<str>,
+    /// How often the list was replaced.
+    generation: AtomicU64,
 }
 
 impl Default for KnownModels {
     fn default() -> Self {
-        Self { current: ArcSwap::default(), admitted: Mutex::default(), other: OTHER.into() }
+        Self {
+            current: ArcSwap::default(),
+            admitted: Mutex::default(),
+            other: OTHER.into(),
+            generation: AtomicU64::new(0),
+        }
     }
 }
 
@@ -58,6 +66,12 @@ impl KnownModels {
             current.insert(label);
         }
         self.current.store(Arc::new(current));
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Another number once labels may have changed: a label that is asked for afterwards is at least as new.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// The label for a name.

@@ -81,7 +81,9 @@ impl LogOutput {
         if self.pending.lines == 0 {
             return;
         }
-        let chunk = std::mem::replace(&mut self.pending, Chunk { bytes: Vec::new(), lines: 0 });
+        // Room for as much again, so that the next chunk is not moved as it grows.
+        let next = Chunk { bytes: Vec::with_capacity(self.pending.bytes.len()), lines: 0 };
+        let chunk = std::mem::replace(&mut self.pending, next);
         match sender.try_send(chunk) {
             Ok(()) => {}
             Err(TrySendError::Full(chunk)) => self.pending = chunk,

@@ -1,7 +1,7 @@
 //! The handles of one combination of labels, kept together.
 //!
 //! Looking a series up in each of a dozen families would hash the same few names a dozen times a request; here they
-//! are hashed once. A handle is made at its first use, so that a scrape shows no series that never happened.
+//! are hashed once, and not at all for what came not long ago. A handle is made at its first use, so that a scrape shows no series that never happened.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use super::families::{
     ArmLabels, BytesLabels, DurationLabels, EndedLabels, EndpointRequestLabels, Families, FinishLabels, ModelLabels,
     Name, RedistributedLabels, RequestLabels, TokenLabels,
 };
+use crate::recent::Recent;
 use crate::{EndedBy, KnownModels, Observation, Reason};
 
 /// Combinations whose handles are kept; beyond it all are forgotten (the series themselves stay) and gathered anew.
@@ -68,12 +69,35 @@ struct Series {
 /// Handles by combination of labels.
 #[derive(Debug, Default)]
 pub(super) struct SeriesCache {
-    kept: HashMap<Key, Series>,
+    /// Places in `series`.
+    kept: HashMap<Key, usize>,
+    series: Vec<(Key, Series)>,
+    /// Places of what came last, found without a hash of any name.
+    recent: Recent<usize>,
+    /// Of the model names that `recent` was worked out by.
+    generation: u64,
 }
 
 impl SeriesCache {
     /// Counts one request in every family it belongs to.
     pub(super) fn record(&mut self, families: &Families, models: &KnownModels, observation: &Observation) {
+        let generation = models.generation();
+        if self.generation != generation {
+            self.generation = generation;
+            self.recent.clear();
+        }
+        let place = match self.recent.get(observation) {
+            Some(place) => *place,
+            None => self.place(models, observation),
+        };
+        if let Some((key, series)) = self.series.get_mut(place) {
+            record_rare(families, key, observation);
+            series.record(families, key, observation);
+        }
+    }
+
+    /// Where the request's handles are, made where they are new.
+    fn place(&mut self, models: &KnownModels, observation: &Observation) -> usize {
         let key = Key {
             listener: observation.listener.clone(),
             route: observation.route.clone(),
@@ -84,17 +108,20 @@ impl SeriesCache {
             status: observation.status,
             reason: observation.reason,
         };
-        record_rare(families, &key, observation);
-        if let Some(series) = self.kept.get_mut(&key) {
-            series.record(families, &key, observation);
-            return;
-        }
-        if self.kept.len() >= KEPT {
-            self.kept.clear();
-        }
-        let mut series = Series::default();
-        series.record(families, &key, observation);
-        self.kept.insert(key, series);
+        let known = self.kept.get(&key).copied();
+        let place = known.unwrap_or_else(|| {
+            if self.series.len() >= KEPT {
+                self.kept.clear();
+                self.series.clear();
+                self.recent.clear();
+            }
+            let place = self.series.len();
+            self.kept.insert(key.clone(), place);
+            self.series.push((key, Series::default()));
+            place
+        });
+        self.recent.keep(observation, place);
+        place
     }
 }
 
