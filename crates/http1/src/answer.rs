@@ -59,17 +59,26 @@ pub fn read_head(buffer: &mut BytesMut, method: &Method) -> Result<Option<Answer
         if end > LONGEST_HEAD {
             return Err(HeadFault::TooLong);
         }
-        let (version, head) = parse(buffer, end + 4)?;
+        let (version, head, framing) = parse(buffer, end + 4)?;
         match head.status {
             StatusCode::SWITCHING_PROTOCOLS => return Err(HeadFault::Upgrade),
             status if status.is_informational() => {}
-            _ => return answer(version, head, method).map(Some),
+            _ => return answer(version, head, framing, method).map(Some),
         }
     }
 }
 
+/// Which headers there are of those that say how the answer ends. Found while the head is read: to search for each of
+/// them costs more than all of the rest.
+#[derive(Clone, Copy, Debug, Default)]
+struct Framing {
+    coding: bool,
+    length: bool,
+    connection: bool,
+}
+
 /// The head in the first `length` bytes.
-fn parse(buffer: &mut BytesMut, length: usize) -> Result<(Version, response::Parts), HeadFault> {
+fn parse(buffer: &mut BytesMut, length: usize) -> Result<(Version, response::Parts, Framing), HeadFault> {
     let bytes = buffer.split_to(length).freeze();
     let mut usual = [EMPTY_HEADER; USUAL];
     let mut answer = httparse::Response::new(&mut usual);
@@ -91,20 +100,24 @@ fn parse(buffer: &mut BytesMut, length: usize) -> Result<(Version, response::Par
     let (mut head, ()) = Response::new(()).into_parts();
     head.status = answer.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(HeadFault::Syntax("status"))?;
     head.headers.reserve(answer.headers.len());
+    let mut framing = Framing::default();
     for header in answer.headers.iter() {
         let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| HeadFault::Syntax("a header's name"))?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(header.value))
             .map_err(|_| HeadFault::Syntax("a header's value"))?;
+        framing.coding |= name == TRANSFER_ENCODING;
+        framing.length |= name == CONTENT_LENGTH;
+        framing.connection |= name == CONNECTION;
         head.headers.append(name, value);
     }
     let version = if answer.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-    Ok((version, head))
+    Ok((version, head, framing))
 }
 
 /// RFC 9112, 6.3 and 9.3.
-fn answer(version: Version, head: response::Parts, method: &Method) -> Result<Answer, HeadFault> {
-    let coded = is_chunked(&head.headers)?;
-    let length = content_length(&head.headers)?;
+fn answer(version: Version, head: response::Parts, framing: Framing, method: &Method) -> Result<Answer, HeadFault> {
+    let coded = framing.coding && is_chunked(&head.headers)?;
+    let length = if framing.length { content_length(&head.headers)? } else { None };
     // RFC 9112, 6.1 and 6.3: with both, and with chunks in HTTP/1.0, the connection's further bytes are in doubt.
     let doubtful = coded && (length.is_some() || version == Version::HTTP_10);
     let bodiless =
@@ -115,7 +128,8 @@ fn answer(version: Version, head: response::Parts, method: &Method) -> Result<An
         (_, _, Some(length)) => Content::Length(length),
         (_, _, None) => Content::UntilClose,
     };
-    let keep_alive = !doubtful && content != Content::UntilClose && is_kept(version, &head.headers);
+    let kept = if framing.connection { is_kept(version, &head.headers) } else { version == Version::HTTP_11 };
+    let keep_alive = !doubtful && content != Content::UntilClose && kept;
     Ok(Answer { head, content, keep_alive })
 }
 

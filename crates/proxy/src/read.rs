@@ -3,8 +3,11 @@
 //! On rules with an InferencePool a body is taken into memory once (so that it can be sent again elsewhere) and
 //! scanned once. On other rules it is left to stream. Must not change a byte.
 
+use std::future::poll_fn;
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -186,16 +189,28 @@ fn json(scanned: scan::Scan<'_>) -> ReadBody {
 /// All frames of a body in one piece; a single frame is not copied.
 async fn collect(body: &mut Option<Incoming>, limits: &Limits, started: Instant) -> Result<Bytes, Refusal> {
     let Some(incoming) = body.as_mut().filter(|incoming| !incoming.is_end_stream()) else { return Ok(Bytes::new()) };
-    let all = gather(incoming, limits);
-    let bytes = match limits.request_body {
-        Some(limit) => timeout_at(started + limit, all).await.unwrap_or_else(|_| {
-            let message = format!("the request's body was not complete within the limit of {limit:?}");
-            Err(Refusal::new(Reason::RequestTimeout, message).closing())
-        })?,
-        None => all.await?,
-    };
+    let bytes = in_time(gather(incoming, limits), limits, started).await?;
     *body = None;
     Ok(bytes)
+}
+
+/// Gives a body's coming the rule's time.
+async fn in_time(
+    coming: impl Future<Output = Result<Bytes, Refusal>>,
+    limits: &Limits,
+    started: Instant,
+) -> Result<Bytes, Refusal> {
+    let mut coming = pin!(coming);
+    // A small body came with its head: then no timer is made.
+    let at_once = poll_fn(|context| Poll::Ready(coming.as_mut().poll(context))).await;
+    match (at_once, limits.request_body) {
+        (Poll::Ready(outcome), _) => outcome,
+        (Poll::Pending, Some(limit)) => timeout_at(started + limit, coming).await.unwrap_or_else(|_| {
+            let message = format!("the request's body was not complete within the limit of {limit:?}");
+            Err(Refusal::new(Reason::RequestTimeout, message).closing())
+        }),
+        (Poll::Pending, None) => coming.await,
+    }
 }
 
 async fn gather(incoming: &mut Incoming, limits: &Limits) -> Result<Bytes, Refusal> {

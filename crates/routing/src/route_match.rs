@@ -165,13 +165,17 @@ impl Table {
         if let Some(entry) = exact.or_else(by_pattern) {
             return Some(Matched { rule: &entry.rule, prefix_length: 0 });
         }
-        let mut prefix = path.trim_end_matches('/');
+        let mut prefix = path;
+        while let Some(shorter) = prefix.strip_suffix('/') {
+            prefix = shorter;
+        }
         loop {
             let mut entries = self.prefixes.get(prefix).into_iter().flatten();
             if let Some(entry) = entries.find(|entry| entry.takes(request)) {
                 return Some(Matched { rule: &entry.rule, prefix_length: prefix.len() });
             }
-            prefix = prefix.get(..prefix.rfind('/')?)?;
+            // Segments are short: over bytes, not by a search that is made for any character.
+            prefix = prefix.get(..prefix.bytes().rposition(|byte| byte == b'/')?)?;
         }
     }
 }
