@@ -105,7 +105,7 @@ async fn a_terminated_server_hangs_nothing_beyond_the_idle_limit() {
 }
 
 /// Stopped with SIGSTOP: the kernel still accepts its connections, and it answers nothing. With the first-byte and idle
-/// limits at a second, nothing hangs.
+/// limits at a second, nothing hangs, and only answers that had begun are lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_server_hangs_nothing_beyond_the_limits() {
     let first = ModelServer::start(BINARY, "m", &[], &[]);
@@ -123,6 +123,8 @@ async fn a_stopped_server_hangs_nothing_beyond_the_limits() {
     for task in tasks {
         tokio::time::timeout(PATIENCE, task).await.expect("nothing hangs").unwrap();
     }
+    assert_eq!(seen.refused.load(Ordering::Relaxed), 0, "{seen:?}");
+    assert!(seen.cut.load(Ordering::Relaxed) <= 16, "no more than were under way: {seen:?}");
 }
 
 /// A client that leaves stops the generation at once (trap 6), streaming or not.
