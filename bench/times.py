@@ -1,4 +1,5 @@
-"""How long an edited manifest takes to be in force, and a killed server to be used again. Standard library only.
+"""How long an edited manifest takes to be in force, a killed server to be used again, and a folder with 10,000 documents
+to be loaded. Standard library only.
 
     python3 bench/times.py [BINARY]        (default target/release/tidegate)
 """
@@ -15,6 +16,8 @@ import urllib.request
 BINARY = sys.argv[1] if len(sys.argv) > 1 else "target/release/tidegate"
 SERVERS, LISTEN, ADMIN = (18101, 18102), 18080, "127.0.0.1:18099"
 EDITS, KILLS, CONNECTIONS = 50, 3, 4
+# Files of a large folder, five documents each.
+FILES = 2_000
 
 
 def start_server(port):
@@ -39,10 +42,7 @@ def write(folder, weight):
         documents.append({"apiVersion": "tidegate.dev/v1alpha1", "kind": "ModelServer",
                           "metadata": {"name": f"s{port}", "labels": {"a": "b"}},
                           "spec": {"address": f"127.0.0.1:{port}"}})
-    beside = os.path.join(folder, "all.tmp~")
-    with open(beside, "w") as file:
-        file.write("\n---\n".join(map(json.dumps, documents)))
-    os.rename(beside, os.path.join(folder, "all.yaml"))
+    write_file(folder, "all.yaml", documents)
 
 
 def generation():
@@ -101,14 +101,84 @@ def kills(servers):
           f"{len(answers)} answers, {len(errors)} errors {errors[:2]}")
 
 
+def release(number, weight):
+    """One release: a route, its two pools, and what rewrites the model in each."""
+    group, route = "inference.networking.k8s.io", f"r{number}"
+    pools = [f"{route}-stable", f"{route}-candidate"]
+    documents = [{"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": route},
+                  "spec": {"parentRefs": [{"name": "g"}], "hostnames": [f"{route}.example.com"],
+                           "rules": [{"backendRefs": [
+                               {"group": group, "kind": "InferencePool", "name": pool, "weight": share}
+                               for pool, share in zip(pools, (100 - weight, weight))]}]}}]
+    for pool in pools:
+        documents += [
+            {"apiVersion": group + "/v1", "kind": "InferencePool", "metadata": {"name": pool},
+             "spec": {"selector": {"matchLabels": {"pool": pool}}, "targetPorts": [{"number": 8000}]}},
+            {"apiVersion": "llm-d.ai/v1alpha2", "kind": "InferenceModelRewrite", "metadata": {"name": pool},
+             "spec": {"poolRef": {"name": pool}, "rules": [{"matches": [{"model": {"type": "Exact", "value": "m"}}],
+                                                            "targets": [{"modelRewrite": f"m-{pool}"}]}]}}]
+    return documents
+
+
+def write_file(folder, name, documents):
+    with open(os.path.join(folder, name + "~"), "w") as file:
+        file.write("\n---\n".join(map(json.dumps, documents)))
+    os.rename(os.path.join(folder, name + "~"), os.path.join(folder, name))
+
+
+def ready():
+    try:
+        return urllib.request.urlopen(f"http://{ADMIN}/readyz").status == 200
+    except OSError:
+        return False
+
+
+def resident(process):
+    with open(f"/proc/{process.pid}/status") as status:
+        line = next(line for line in status if line.startswith("VmRSS"))
+    return int(line.split()[1]) // 1024
+
+
+def many(folder, state):
+    gateway = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "g"},
+               "spec": {"gatewayClassName": "t", "listeners": [{"name": "h", "protocol": "HTTP", "port": LISTEN}]}}
+    write_file(folder, "gateway.yaml", [gateway])
+    for number in range(FILES):
+        write_file(folder, f"{number}.yaml", release(number, 10))
+    started = time.monotonic()
+    process = serve(folder, state)
+    try:
+        while not ready():
+            time.sleep(0.005)
+        loaded, times = time.monotonic() - started, []
+        for number in range(10):
+            before, started = generation(), time.monotonic()
+            write_file(folder, f"{number}.yaml", release(number, 50))
+            while generation() == before:
+                time.sleep(0.002)
+            times.append((time.monotonic() - started) * 1000)
+        times.sort()
+        print(f"{5 * FILES} documents in {FILES} files: ready after {loaded:.2f} s, {resident(process)} MiB resident; "
+              f"one edited, to in force: median {times[5]:.0f} ms, max {times[-1]:.0f} ms of 10")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def serve(folder, state):
+    return subprocess.Popen([BINARY, "serve", "-f", folder, "--bind", "127.0.0.1", "--admin", ADMIN,
+                             "--state-dir", state, "--no-access-log"], stderr=subprocess.DEVNULL)
+
+
 def main():
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as state:
+        many(folder, state)
     servers = [start_server(port) for port in SERVERS]
     gateway = None
     try:
         with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as state:
             write(folder, 1)
-            gateway = subprocess.Popen([BINARY, "serve", "-f", folder, "--bind", "127.0.0.1", "--admin", ADMIN,
-                                        "--state-dir", state, "--no-access-log"], stderr=subprocess.DEVNULL)
+            gateway = serve(folder, state)
             for _ in range(200):
                 try:
                     generation()
