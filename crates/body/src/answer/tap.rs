@@ -138,8 +138,8 @@ impl Payload {
     }
 
     fn feed(&mut self, bytes: &[u8]) {
-        for (slot, byte) in self.head.iter_mut().skip(self.length).zip(bytes) {
-            *slot = *byte;
+        if let Some(room) = self.head.get_mut(self.length..) {
+            room.iter_mut().zip(bytes).for_each(|(slot, byte)| *slot = *byte);
         }
         let first = self.length == 0;
         self.length = self.length.saturating_add(bytes.len());
@@ -290,6 +290,20 @@ impl Interest for Tracker {
     fn wants_member(&self) -> bool {
         self.member != Member::Other
     }
+
+    fn member_text(&mut self, depth: usize, text: Text<'_>) {
+        match (self.place(depth), self.member) {
+            (Place::Top, Member::Error) => self.facts.error = self.facts.error.or(Some(None)),
+            (Place::Top, Member::Object) => self.is_error_object = text.start == b"error",
+            (Place::Choice, Member::FinishReason) if self.facts.finish_reason.is_none() => {
+                self.facts.finish_reason = unescape(text.start)
+                    .filter(|reason| !reason.is_empty())
+                    .map(|reason| reason.chars().take(FINISH_REASON_CHARACTERS).collect());
+            }
+            (Place::Choice | Place::Delta, Member::Text) => self.facts.content |= text.length > 0,
+            _ => {}
+        }
+    }
 }
 
 impl Listener for Tracker {
@@ -344,17 +358,7 @@ impl Listener for Tracker {
     fn string_begins(&mut self, _: usize, _: usize) {}
 
     fn string(&mut self, depth: usize, text: Text<'_>, _: usize) {
-        match (self.place(depth), self.member) {
-            (Place::Top, Member::Error) => self.facts.error = self.facts.error.or(Some(None)),
-            (Place::Top, Member::Object) => self.is_error_object = text.start == b"error",
-            (Place::Choice, Member::FinishReason) if self.facts.finish_reason.is_none() => {
-                self.facts.finish_reason = unescape(text.start)
-                    .filter(|reason| !reason.is_empty())
-                    .map(|reason| reason.chars().take(FINISH_REASON_CHARACTERS).collect());
-            }
-            (Place::Choice | Place::Delta, Member::Text) => self.facts.content |= text.length > 0,
-            _ => {}
-        }
+        self.member_text(depth, text);
     }
 
     fn scalar(&mut self, depth: usize, raw: &[u8]) {

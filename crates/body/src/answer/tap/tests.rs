@@ -41,6 +41,7 @@ fn real_streams_are_read_as_they_were_served() {
         prompt_tokens: usage.map(|(prompt, _)| prompt),
         completion_tokens: usage.map(|(_, completion)| completion),
         finish_reason: Some("length".into()),
+        content: true,
         done: true,
         ..AnswerSummary::default()
     };
@@ -320,6 +321,8 @@ fn jsonish() -> impl Strategy<Value = String> {
         Just("\"error\"".to_owned()),
         Just("\"stop\"".to_owned()),
         "\"[a-z{}:, ]{0,90}\"",
+        // Longer than what is kept of a string, and with escapes at that border.
+        "\"[a-z]{118,130}(\\\\[\"n\\\\]){0,6}\"",
     ];
     leaf.prop_recursive(6, 60, 5, |inner| {
         let key = prop::sample::select(vec![
@@ -341,11 +344,12 @@ fn jsonish() -> impl Strategy<Value = String> {
             "other",
             "us\\u0061ge",
         ]);
+        let colon = prop::sample::select(vec![":", ": ", " : ", "\n\t:\r\n"]);
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(|items| format!("[{}]", items.join(", "))),
-            prop::collection::vec((key, inner), 0..6).prop_map(|members| {
-                let members: Vec<String> = members.iter().map(|(key, value)| format!("\"{key}\" : {value}")).collect();
-                format!("{{{}}}", members.join(","))
+            prop::collection::vec((key, colon, inner), 0..6).prop_map(|members| {
+                let member = |(key, colon, value): &(&str, &str, String)| format!("\"{key}\"{colon}{value}");
+                format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(","))
             }),
         ]
     })
