@@ -62,7 +62,9 @@ impl<'r> Asking<'r> {
 
 /// The session key of a request.
 pub(crate) fn session(headers: &HeaderMap) -> Option<&[u8]> {
-    headers.get(SESSION).map(http::HeaderValue::as_bytes).filter(|key| !key.is_empty())
+    // A look at each of a request's few names costs less than the hash of this one.
+    let value = headers.iter().find(|(name, _)| **name == SESSION).map(|(_, value)| value);
+    value.map(http::HeaderValue::as_bytes).filter(|key| !key.is_empty())
 }
 
 /// Chooses among a split's arms: by the session where there is one, else at random.

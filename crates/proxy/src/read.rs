@@ -271,6 +271,10 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 fn content(value: &HeaderValue) -> Content {
+    // As nearly every client says it.
+    if value.as_bytes() == b"application/json" {
+        return Content::Json;
+    }
     let Ok(value) = value.to_str() else { return Content::Other };
     let kind = value.split(';').next().unwrap_or_default().trim();
     if kind.eq_ignore_ascii_case("application/json")
