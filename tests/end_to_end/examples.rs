@@ -282,5 +282,10 @@ fn readmes_say_what_is_tested() {
             assert!(!check.name.is_empty() && check.times > 0, "{name}: {check:?}");
         }
     }
-    assert_eq!(folders, 6);
+    assert_eq!(folders, 7);
+}
+
+#[tokio::test]
+async fn a_rollout() {
+    run("07-rollout").await;
 }

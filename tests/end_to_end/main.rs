@@ -13,6 +13,7 @@ mod releases;
 mod reload;
 mod rollout_gitops;
 mod rollout_kill;
+mod rollout_verbs;
 mod routes;
 mod setup;
 mod traps;

@@ -9,6 +9,8 @@ fn text(value: &Value, pointer: &str) -> String {
         None | Some(Value::Null) => "-".into(),
         Some(Value::String(text)) => text.clone(),
         Some(Value::Number(number)) => match number.as_f64() {
+            // The logarithm of an evidence of 0: there is none.
+            Some(float) if float <= -1e8 => "-".into(),
             Some(float) if number.is_f64() => format!("{float:.3}"),
             _ => number.to_string(),
         },
