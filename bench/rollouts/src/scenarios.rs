@@ -30,6 +30,7 @@ pub(crate) fn nulls() -> Vec<Null> {
         null("cold-cache", Traffic { cold: 200, ..plain }),
         null("sessions-2", Traffic { turns: 2.0, ..sessions }),
         null("sessions-8", Traffic { turns: 8.0, ..sessions }),
+        null("few-sessions", Traffic { rps: 1.0, turns: 8.0, ..sessions }),
         null("skewed-prompts", Traffic { skew: 0.9, turns: 4.0, session_spread: 0.8, ..plain }),
         null("heavy-tail", Traffic { spread: Spread::Pareto(1.1), ..plain }),
         null("censored", Traffic { patience: 8.0, ..plain }),
@@ -49,9 +50,10 @@ pub(crate) fn nulls() -> Vec<Null> {
     ]
 }
 
-/// The Node policy without tolerances.
+/// The Node policy without tolerances, and the breaker as documents have it.
 pub(crate) fn strict() -> Policy {
     let mut policy = Policy::node();
+    policy.breaker.consecutive = 5;
     for guard in &mut policy.events {
         guard.tolerance = 1.0;
     }

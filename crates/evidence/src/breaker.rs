@@ -4,7 +4,7 @@
 //! share, nor at 5 %. So what it sees must also be unlikely, by Fisher's exact test, given how stable's units of the same
 //! time did: while the arm has no effect, the failures fall on the arms like cards.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,12 @@ use crate::sample::{Arm, Sample};
 const WINDOWS: [usize; 4] = [1, 2, 4, 8];
 /// Units of stable that are kept.
 const STABLE_KEPT: usize = 400;
+/// So many failed requests in a row are proof although they may be one session's. Fewer count by session: one session that
+/// cannot be answered (a prompt that is too long, a broken tool) fails on either arm, and where traffic is thin its turns
+/// follow each other.
+const STUBBORN: u32 = 20;
+/// Sessions of a run that are told apart.
+const RUN_SESSIONS: usize = 64;
 /// Failure rate that is taken for usual before stable has shown its own.
 const USUAL: f64 = 0.01;
 
@@ -42,6 +48,10 @@ pub(crate) struct Recent {
     stable_units: u64,
     stable_failed: u64,
     run: u32,
+    #[serde(default)]
+    run_units: u64,
+    #[serde(default)]
+    run_sessions: BTreeSet<u64>,
     run_stable_well: u64,
     run_stable_failed: u64,
 }
@@ -70,11 +80,15 @@ impl Recent {
         }
         if !failed {
             self.run = 0;
+            self.run_units = 0;
+            self.run_sessions.clear();
             self.run_stable_well = 0;
             self.run_stable_failed = 0;
             return None;
         }
         self.run = self.run.saturating_add(1);
+        let room = self.run_sessions.len() < RUN_SESSIONS;
+        self.run_units += u64::from(session.is_none_or(|session| room && self.run_sessions.insert(session)));
         self.run_stable_well += u64::from(sample.rescued);
         if !policy.enabled {
             return None;
@@ -84,20 +98,20 @@ impl Recent {
             .or_else(|| if whole || self.stable.is_empty() { self.alone(policy) } else { self.compared(policy) })
     }
 
-    /// So many failed requests of the candidate in a row, of however few sessions, while stable answers.
+    /// So many failed requests of the candidate in a row while stable answers.
     fn in_a_row(&self, policy: &Breaker, whole: bool) -> Option<Tripped> {
         if policy.consecutive == 0 || self.run < policy.consecutive {
             return None;
         }
-        let run = u64::from(self.run);
+        let run = if self.run < STUBBORN { self.run_units } else { u64::from(self.run) };
         let stable = self.run_stable_well + self.run_stable_failed;
         let log_chance =
             if whole { run as f64 * self.usual().ln() } else { fisher(run, run, stable, self.run_stable_failed) };
         (log_chance <= policy.chance.ln()).then(|| Tripped {
             log_chance,
             detail: format!(
-                "the candidate's last {run} requests all failed, {} of stable's {stable} in the same time",
-                self.run_stable_failed
+                "the candidate's last {} requests all failed, {} of stable's {stable} in the same time",
+                self.run, self.run_stable_failed
             ),
         })
     }
@@ -182,4 +196,58 @@ pub(crate) fn binomial_tail(units: u64, failed: u64, rate: f64) -> f64 {
         .map(|k| ln_choose(units, k) + k as f64 * rate.ln() + (units - k) as f64 * (-rate).ln_1p())
         .collect();
     crate::numeric::log_sum(&terms).min(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Policy;
+    use crate::sample::{Arrival, Events, Stratum};
+
+    /// Request at which the breaker trips when every candidate request fails, `sessions` of them taking turns, and each
+    /// time ten requests of stable are answered.
+    fn trips_at(sessions: u64) -> Option<u64> {
+        // As documents have it where they do not say otherwise.
+        let policy = Breaker { consecutive: 5, ..Policy::node().breaker };
+        let mut recent = Recent::default();
+        let mut request = 0;
+        let mut answer = |arm, unit, failed| {
+            request += 1;
+            let arrival = Arrival {
+                request,
+                at_ms: request,
+                arm,
+                share: 0.1,
+                unit,
+                keyed: true,
+                forced: false,
+                warm: true,
+                stratum: Stratum::default(),
+            };
+            let events = if failed { Events::NONE.with(crate::sample::EventMetric::Error) } else { Events::NONE };
+            let answer = Sample {
+                arrival,
+                end_ms: request,
+                events,
+                first_attempt_failed: false,
+                rescued: false,
+                ttft: None,
+                tpot: None,
+            };
+            recent.observe(&answer, &policy)
+        };
+        (1..=100).find(|turn| {
+            for _ in 0..10 {
+                assert_eq!(answer(Arm::Stable, 1_000 + turn % 50, false), None);
+            }
+            answer(Arm::Candidate, turn % sessions, true).is_some()
+        })
+    }
+
+    #[test]
+    fn one_session_that_cannot_be_answered_is_not_an_outage_before_its_twentieth_turn() {
+        assert_eq!(trips_at(1), Some(20));
+        assert_eq!(trips_at(2), Some(20));
+        assert_eq!(trips_at(50), Some(5));
+    }
 }

@@ -42,7 +42,7 @@ pub struct Breaker {
     pub window: u32,
     /// How many of them must have failed.
     pub failures: u32,
-    /// So many failed candidate requests in a row trip it, of however few sessions.
+    /// So many failed candidate requests in a row trip it; fewer than 20 count by session.
     pub consecutive: u32,
     /// Largest chance, by Fisher's exact test against stable's units of the same time, at which it acts. Keeps an
     /// outage that both arms share from turning a healthy candidate back.
