@@ -17,6 +17,9 @@ async fn the_demo_ends_by_itself_with_every_share_right() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(text.lines().filter(|line| line.ends_with("right")).count(), 21, "{text}");
+    for phase in ["Settling", "Completed", "RolledBack"] {
+        assert!(text.contains(phase), "{text}");
+    }
     assert!(text.contains("Every request was answered, and every share is right."), "{text}");
 }
 

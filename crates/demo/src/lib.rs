@@ -1,9 +1,11 @@
-//! The guides' three releases (new nodes, new base model, new LoRA adapter), played on this machine.
+//! The guides' three releases (new nodes, new base model, new LoRA adapter), played on this machine: first with weights
+//! that are edited, as the guides do it, then by roll-outs that run themselves.
 //!
 //! Starts simulated model servers and a gateway as children of this process, writes manifests, moves weights by editing
 //! them, sends traffic, and compares what it saw with what the weights say. Knows the gateway only as a user does: by
 //! its command line, its manifests and its ports.
 
+mod live;
 mod load;
 mod manifests;
 mod play;

@@ -181,8 +181,25 @@ pub(crate) struct Whole {
 
 /// GET.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Result<Whole, Box<dyn std::error::Error + Send + Sync>> {
-    let mut sender = timeout(PATIENCE, connect(address)).await??;
     let request = Request::get(path).header("host", address.to_string()).body(Full::new(Bytes::new()))?;
+    whole(address, request).await
+}
+
+/// POST of JSON.
+pub(crate) async fn post(
+    address: SocketAddr,
+    path: &str,
+    body: &'static str,
+) -> Result<Whole, Box<dyn std::error::Error + Send + Sync>> {
+    let request = Request::post(path).header("host", address.to_string()).header("content-type", "application/json");
+    whole(address, request.body(Full::new(Bytes::from_static(body.as_bytes())))?).await
+}
+
+async fn whole(
+    address: SocketAddr,
+    request: Request<Full<Bytes>>,
+) -> Result<Whole, Box<dyn std::error::Error + Send + Sync>> {
+    let mut sender = timeout(PATIENCE, connect(address)).await??;
     let response = timeout(PATIENCE, sender.send_request(request)).await??;
     let status = response.status().as_u16();
     Ok(Whole { status, body: timeout(PATIENCE, response.into_body().collect()).await??.to_bytes() })

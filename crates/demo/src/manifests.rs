@@ -156,6 +156,36 @@ spec:
     text
 }
 
+/// A roll-out of the new nodes, short enough to look on. It asks little evidence: a session counts once, and these clients
+/// send no session keys.
+pub(crate) fn rollout(name: &str) -> String {
+    format!(
+        "---
+apiVersion: tidegate.dev/v1alpha1
+kind: InferenceRollout
+metadata:
+  name: {name}
+spec:
+  type: Node
+  target:
+    routeRef: {{name: inference-route}}
+  stable:
+    poolRef: {{name: qwen}}
+  candidate:
+    poolRef: {{name: qwen-new-nodes}}
+  steps:
+  - {{weight: 10, bake: 1s}}
+  - {{weight: 50, bake: 1s}}
+  - {{weight: 100, bake: 1s}}
+  analysis:
+    harmBudget: 20pp
+    guards:
+    - {{metric: error}}
+  drain: {{timeout: 10s, minRetention: 1s}}
+"
+    )
+}
+
 /// Writes a file beside its place and renames it over, so that no reader sees half of it.
 pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
     let beside = path.with_extension("yaml~");

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 use crate::Arguments;
+use crate::live;
 use crate::load::{self, Seen, Told};
 use crate::manifests::{self, Release, Weights};
 use crate::processes::{End, Gateway, Server, free_port};
@@ -49,13 +50,16 @@ pub enum DemoError {
     /// An edit is not taken up.
     #[error("the gateway does not take up an edited weight within 10 s")]
     NotInForce,
+    /// A simulated server cannot be made to fail.
+    #[error("cannot break the candidate: {0}")]
+    Break(String),
 }
 
 /// Everything that runs while the play goes on.
-struct Stage {
-    gateway: Gateway,
-    servers: Vec<Server>,
-    address: SocketAddr,
+pub(crate) struct Stage {
+    pub(crate) gateway: Gateway,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) address: SocketAddr,
     route: PathBuf,
 }
 
@@ -97,6 +101,7 @@ async fn releases(arguments: &Arguments, folder: &Path) -> Result<(Stage, Vec<St
             step(&stage, release, weight, arguments.requests, &mut table, &mut faults).await?;
         }
     }
+    live::play(&stage, &mut faults).await?;
     Ok((stage, faults))
 }
 
@@ -151,12 +156,16 @@ async fn step(
 
 /// Writes the release's manifest and waits until a snapshot made of it is in force.
 async fn edit(stage: &Stage, release: Release, weights: Weights) -> Result<(), DemoError> {
-    let text = manifests::release(release, weights);
+    edit_text(stage, &manifests::release(release, weights)).await
+}
+
+/// Writes the release's file and waits until a snapshot made of it is in force.
+pub(crate) async fn edit_text(stage: &Stage, text: &str) -> Result<(), DemoError> {
     if std::fs::read_to_string(&stage.route).is_ok_and(|before| before == text) {
         return Ok(());
     }
     let before = stage.gateway.generation().await.unwrap_or(0);
-    manifests::write(&stage.route, &text).map_err(|error| DemoError::File(stage.route.clone(), error))?;
+    manifests::write(&stage.route, text).map_err(|error| DemoError::File(stage.route.clone(), error))?;
     let started = Instant::now();
     while stage.gateway.generation().await.is_none_or(|generation| generation <= before) {
         if started.elapsed() > IN_FORCE {
